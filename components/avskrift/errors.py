@@ -68,6 +68,18 @@ class AudioTooLargeError(AudioError):
     http_status = 413
 
 
+class EmptyAudioError(AudioError):
+    """A recording without a single sample."""
+
+    exit_code = 16
+
+
+class NotFiniteAudioError(AudioError):
+    """A recording that holds NaN or infinite samples."""
+
+    exit_code = 17
+
+
 class ModelUnavailableError(AvskriftError):
     """A model that cannot be had from where its URI points."""
 

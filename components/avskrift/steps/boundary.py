@@ -26,6 +26,7 @@ from avskrift.storage.atomic import write_json
 
 RECORDS_VARIABLE = "AVSKRIFT_STEP_RECORDS"  # a folder for <step>.json; set by the local runner
 PARENT_VARIABLE = "AVSKRIFT_RUNNER_PID"  # the local runner, without which a step must not live on
+DEBUG_VARIABLE = "AVSKRIFT_DEBUG"  # set: a failure shows its traceback
 TERMINATION_LOG_VARIABLE = "AVSKRIFT_TERMINATION_LOG"
 _TERMINATION_LOG = Path("/dev/termination-log")  # Kubernetes mounts it into every container
 _PARENT_CHECK_SECONDS = 0.5
@@ -48,9 +49,13 @@ def boundary(step: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        # A terminal and a runner may both send the signal; the second must not cut the record of the first short.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         failure = as_failure(error)
-        if failure is None:
+        if failure is None or os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
+        if failure is None:
             failure = AvskriftError(f"{step}: unexpected {type(error).__name__}: {error}; this is a bug, see the traceback in the log")
         _record(step, started, failure)
         _say(step, failure)

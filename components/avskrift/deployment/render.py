@@ -1,0 +1,182 @@
+"""The InferenceService of a registered version, as a value: nothing here speaks to a cluster.
+
+The predictor is our own container, so a cluster needs no ServingRuntime of ours. KServe's storage initializer finds the
+package by the container's ``STORAGE_URI`` and puts it at ``/mnt/models``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from avskrift.errors import UsageError
+
+MODEL_MOUNT = "/mnt/models"  # where KServe's storage initializer puts a package
+_HTTP_PORT = 8080
+_STORAGE_SCHEMES = ("s3", "gs", "hf", "oci", "pvc", "https")  # what KServe 0.21's storage initializer knows
+_DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_LONGEST_HOST_LABEL = 63  # NAME-predictor-NAMESPACE is one label of a host name
+_LABEL_SHA256_CHARACTERS = 16  # a label's value holds 63 characters, one fewer than a sha256; the annotation has it whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What the predictor is given, as requests and as limits: a pod with the two alike is the last to be evicted."""
+
+    cpu: str = "2"
+    memory: str = "4Gi"
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What to serve, as what, and with what. ``storage_uri`` names a model package; ``image`` our serving image."""
+
+    name: str
+    namespace: str
+    storage_uri: str
+    image: str
+    model_name: str
+    version: str
+    package_sha256: str
+    resources: Resources = field(default_factory=Resources)
+    min_replicas: int = 1
+    max_replicas: int = 1
+    service_account: str = ""
+
+
+def render(service: Service) -> dict[str, Any]:
+    """The InferenceService (v1beta1, Standard mode) as plain values.
+
+    Raises:
+        UsageError: a name that Kubernetes refuses, a package where no cluster can read it, or replicas that cannot be.
+    """
+    _check(service)
+    identity = {
+        "app.kubernetes.io/name": "avskrift",
+        "app.kubernetes.io/component": "predictor",
+        "app.kubernetes.io/managed-by": "avskrift",
+        "avskrift/model-version": service.version,
+        "avskrift/package-sha256": service.package_sha256[:_LABEL_SHA256_CHARACTERS],
+    }
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": service.name,
+            "namespace": service.namespace,
+            "labels": identity,
+            "annotations": {
+                "serving.kserve.io/deploymentMode": "Standard",
+                "avskrift/model": f"models:/{service.model_name}/{service.version}",
+                "avskrift/package-sha256": service.package_sha256,
+            },
+        },
+        "spec": {"predictor": _predictor(service)},
+    }
+
+
+def to_yaml(manifest: dict[str, Any]) -> str:
+    """The manifest as YAML, keys in the order that people write them in."""
+    return str(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120))
+
+
+def storage_uri(package_uri: str) -> str:
+    """A package's URI as KServe's storage initializer knows it.
+
+    Raises:
+        UsageError: a place that the storage initializer cannot read.
+    """
+    scheme, separator, rest = package_uri.partition("://")
+    if separator and scheme == "minio":  # KFP's own name for the S3 store that it ships with
+        return f"s3://{rest}"
+    if not separator or scheme not in _STORAGE_SCHEMES:
+        known = ", ".join(f"{name}://" for name in _STORAGE_SCHEMES)
+        raise UsageError(f"{package_uri}: KServe cannot read a package from there; put it where one of {known} reaches it")
+    return package_uri
+
+
+def _predictor(service: Service) -> dict[str, Any]:
+    account = {"serviceAccountName": service.service_account} if service.service_account else {}
+    return {
+        "minReplicas": service.min_replicas,
+        "maxReplicas": service.max_replicas,
+        **account,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 60,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(service)],
+        # The root file system is read-only; multipart uploads and Python need somewhere to spool to.
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
+    }
+
+
+def _container(service: Service) -> dict[str, Any]:
+    return {
+        "name": "kserve-container",
+        "image": service.image,
+        "command": ["python", "-m", "avskrift.serving"],
+        "args": [
+            f"--package={MODEL_MOUNT}",
+            f"--port={_HTTP_PORT}",
+            "--host=0.0.0.0",
+            f"--name={service.name}",
+            f"--model-version={service.version}",
+        ],
+        "env": [
+            {"name": "STORAGE_URI", "value": storage_uri(service.storage_uri)},
+            {"name": "AVSKRIFT_HOME", "value": "/tmp/avskrift"},
+            {"name": "AVSKRIFT_LOG_FORMAT", "value": "json"},
+        ],
+        "ports": [{"name": "http1", "containerPort": _HTTP_PORT, "protocol": "TCP"}],
+        "resources": _resources(service.resources),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        # Loading checks every file's sha256 first, so a large package takes minutes: the startup probe waits for ten.
+        "startupProbe": _probe("/v2/health/ready", period=5, failures=120),
+        "readinessProbe": _probe("/v2/health/ready", period=5, failures=3),
+        "livenessProbe": _probe("/v2/health/live", period=10, failures=6),
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+
+
+def _resources(resources: Resources) -> dict[str, dict[str, str]]:
+    amounts = {"cpu": resources.cpu, "memory": resources.memory}
+    if resources.gpus:
+        amounts["nvidia.com/gpu"] = str(resources.gpus)
+    return {"requests": dict(amounts), "limits": dict(amounts)}
+
+
+def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": _HTTP_PORT, "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _check(service: Service) -> None:
+    for what, name in (("service name", service.name), ("namespace", service.namespace)):
+        if not _DNS_LABEL.fullmatch(name):
+            raise UsageError(f"the {what} {name!r} is not one that Kubernetes takes; use lower-case letters, digits and -, a letter first")
+    host = f"{service.name}-predictor-{service.namespace}"
+    if len(host) > _LONGEST_HOST_LABEL:
+        raise UsageError(f"the host name {host} would be longer than {_LONGEST_HOST_LABEL} characters; choose a shorter service name")
+    if not 0 <= service.min_replicas <= service.max_replicas or service.max_replicas < 1:
+        raise UsageError(
+            f"{service.min_replicas} to {service.max_replicas} replicas cannot be; use 0 <= minimum <= maximum, maximum at least 1"
+        )
+    if service.resources.gpus < 0:
+        raise UsageError(f"{service.resources.gpus} GPUs cannot be; use 0 or more")

@@ -1,0 +1,57 @@
+"""Progress of long work: a bar on a terminal, a log line now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from avskrift import logs
+
+EVENT = "progress"
+INTERVAL_VARIABLE = "AVSKRIFT_PROGRESS_SECONDS"  # seconds between log lines; a runner that draws its own bar asks for more
+_INTERVAL_SECONDS = "15"
+_log = logs.Log("progress")
+
+
+class Progress:
+    """Counts units of work; see :func:`progress`."""
+
+    def __init__(self, label: str, total: int, done: int, unit: str) -> None:
+        self._label, self._total, self._done, self._unit = label, total, done, unit
+        self._first, self._started, self._logged = done, time.monotonic(), time.monotonic()
+        self._interval = float(os.environ.get(INTERVAL_VARIABLE) or _INTERVAL_SECONDS)
+        self._bar = tqdm(total=total, initial=done, desc=label, unit=unit) if sys.stderr.isatty() else None
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """``count`` units more, with figures to show beside them."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self._logged >= self._interval or self._done == self._total:
+            self._logged = time.monotonic()
+            left = self._seconds_left()
+            _log.info(EVENT, what=self._label, done=self._done, of=self._total, unit=self._unit, seconds_left=left, **figures)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _seconds_left(self) -> int:
+        rate = (self._done - self._first) / max(time.monotonic() - self._started, 1e-9)
+        return round((self._total - self._done) / rate) if rate else -1
+
+
+@contextmanager
+def progress(label: str, *, total: int, done: int = 0, unit: str = "clips") -> Iterator[Progress]:
+    """Show progress over ``total`` units of which ``done`` are behind us."""
+    shown = Progress(label, total, done, unit)
+    try:
+        yield shown
+    finally:
+        shown.close()

@@ -1,0 +1,52 @@
+"""``models:/NAME/VERSION`` and ``models:/NAME@ALIAS``: from a name in the registry to where the package lies."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from avskrift.errors import ModelUnavailableError, UsageError
+from avskrift.registry.mlflow_registry import MlflowRegistry, open_registry
+from avskrift.registry.protocol import ModelVersion
+from avskrift.storage.paths import cache
+
+_MODEL_URI = re.compile(r"^models:/{1,3}(?P<name>[^/@:]+)(?:/(?P<version>\d+)|@(?P<alias>[\w-]+))$")
+_KEPT_BY_MLFLOW = ("mlflow-artifacts:", "runs:")
+
+
+def resolve(uri: str) -> str:
+    """The URI of the package that a version or an alias names; one that MLflow itself keeps is fetched into the cache.
+
+    Raises:
+        UsageError: not a ``models:/`` URI.
+        ModelUnavailableError: no such model, version or alias; what exists is named.
+        RegistryError: MLflow did not answer.
+    """
+    match = _MODEL_URI.match(uri)
+    if match is None:
+        raise UsageError(f"{uri}: not a model in the registry; write models:/NAME/VERSION or models:/NAME@ALIAS")
+    registry = open_registry()
+    if match["alias"]:
+        found = registry.version_of_alias(match["name"], match["alias"])
+    else:
+        found = registry.version(match["name"], match["version"])
+    if found is None:
+        raise ModelUnavailableError(f"{uri}: not in MLflow at {registry.uri}; {_what_exists(registry, match['name'])}")
+    return _fetched(registry, found) if found.source_uri.startswith(_KEPT_BY_MLFLOW) else found.source_uri
+
+
+def _what_exists(registry: MlflowRegistry, name: str) -> str:
+    versions = registry.version_numbers(name)
+    if versions:
+        aliases = "".join(f", {alias} is version {version}" for alias, version in registry.aliases(name).items())
+        return f"{name} has {'version' if len(versions) == 1 else 'versions'} {', '.join(versions)}{aliases}"
+    names = registry.model_names()
+    return f"registered models are {', '.join(names)}" if names else "no model is registered there yet"
+
+
+def _fetched(registry: MlflowRegistry, version: ModelVersion) -> str:
+    """Kept under the name of what is fetched: a version's source never changes."""
+    target = cache() / "mlflow" / hashlib.sha256(f"{registry.uri} {version.source_uri}".encode()).hexdigest()[:32]
+    if not target.is_dir():
+        registry.download(version.source_uri, target)
+    return str(target)

@@ -1,0 +1,87 @@
+"""What the pipeline needs of a tracking server and model registry: values, and one small protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+CHALLENGER = "challenger"  # the newest version that passed the gate
+CHAMPION = "champion"  # the version that an endpoint proved to serve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunKey:
+    """Which run of the pipeline is meant, and the experiment that it belongs to."""
+
+    pipeline_run_id: str
+    experiment: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """One figure of one training step."""
+
+    step: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """A registered version. ``source_uri`` is where its package lies."""
+
+    name: str
+    version: str
+    source_uri: str
+    run_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        """``models:/NAME/VERSION``."""
+        return f"models:/{self.name}/{self.version}"
+
+
+class Registry(Protocol):
+    """Runs with their figures, and model versions with their aliases.
+
+    Every method raises RegistryError where the server did not answer or refused, and DiskFullError where its disk on this
+    machine is full. Each may be repeated: a step that is retried leaves the same record as one that was not.
+    """
+
+    def open_run(self, key: RunKey) -> str:
+        """The id of the pipeline run's record, found or else created."""
+
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """Record what the run was asked to do."""
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Record final figures."""
+
+    def log_curves(self, run_id: str, points: Iterable[CurvePoint]) -> None:
+        """Record figures that change with the training step."""
+
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Keep a small file with the run."""
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Add or replace tags of the run."""
+
+    def close_run(self, run_id: str, status: RunStatus) -> None:
+        """End the run."""
+
+    def register(self, name: str, source_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
+        """The version of ``name`` that this pipeline run made, registered if it is not yet."""
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point ``alias`` at ``version``."""
+
+    def version(self, name: str, version: str) -> ModelVersion | None:
+        """A version by its number; None where there is none."""
+
+    def version_of_alias(self, name: str, alias: str) -> ModelVersion | None:
+        """The version that ``alias`` points at; None where there is none."""

@@ -1,0 +1,15 @@
+"""The tags that Avskrift puts on runs and model versions, each named once."""
+
+PIPELINE_RUN_ID = "avskrift.pipeline_run_id"
+DATASET_FINGERPRINT = "avskrift.dataset_fingerprint"
+PACKAGE_SHA256 = "avskrift.package_sha256"
+PACKAGE_URI = "avskrift.package_uri"
+BASELINE_URI = "avskrift.baseline_uri"
+LANGUAGE = "avskrift.language"
+NORMALISER = "avskrift.normaliser"
+ENGINE = "avskrift.engine"
+CODE_VERSION = "avskrift.code_version"
+GATE = "avskrift.gate"  # passed | rejected
+GATE_REASONS = "avskrift.gate_reasons"
+ERROR = "avskrift.error"
+PIPELINE_STATE = "avskrift.pipeline_state"

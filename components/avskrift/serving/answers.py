@@ -1,0 +1,131 @@
+"""What a client is told when a request fails: one sentence in its protocol's shape, never an exception's insides.
+
+Under ``/openai/`` the shape is OpenAI's, ``{"error": {"message", "type", "param", "code"}}``; elsewhere KServe's, ``{"error": "..."}``.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from http import HTTPStatus
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from kserve import errors as kserve_errors
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from avskrift.errors import AudioError, AudioTooLargeError, AudioTypeError, AvskriftError, LanguageError
+from avskrift.logs import Log
+
+OPENAI_PREFIX = "/openai/"
+_FRAMES_LOGGED = 6
+_ABSOLUTE_PATH = re.compile(r"(?<![\w/:.<])/[\w.-]+/")
+_UNEXPECTED = "the server failed on this request; its log says where"
+_UNAVAILABLE = "the server cannot do this now; try again later"
+
+# (param, code) of OpenAI's shape; the first class that fits.
+_OPENAI_DETAILS: tuple[tuple[type[AvskriftError], str, str], ...] = (
+    (AudioTypeError, "file", "unsupported_audio_type"),
+    (AudioTooLargeError, "file", "audio_too_large"),
+    (AudioError, "file", "undecodable_audio"),
+    (LanguageError, "language", "unknown_language"),
+)
+
+# What KServe raises: the status, and what to say; None: its own sentence, which names only what the client sent.
+_KSERVE: tuple[tuple[type[Exception], HTTPStatus, str | None], ...] = (
+    (kserve_errors.InvalidInput, HTTPStatus.BAD_REQUEST, None),
+    (kserve_errors.ModelNotFound, HTTPStatus.NOT_FOUND, None),
+    (kserve_errors.ModelNotReady, HTTPStatus.SERVICE_UNAVAILABLE, None),
+    (kserve_errors.ServerNotReady, HTTPStatus.SERVICE_UNAVAILABLE, _UNAVAILABLE),
+    (kserve_errors.ServerNotLive, HTTPStatus.SERVICE_UNAVAILABLE, _UNAVAILABLE),
+    (kserve_errors.InferenceError, HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED),
+    (kserve_errors.UnsupportedProtocol, HTTPStatus.NOT_IMPLEMENTED, "this server does not speak that protocol"),
+    (NotImplementedError, HTTPStatus.NOT_IMPLEMENTED, "this server does not offer that operation"),
+)
+
+_log = Log("serving")
+
+
+class Refusal(HTTPException):
+    """A request refused before it reached the engine; ``param`` and ``code`` show in OpenAI's shape alone.
+
+    An HTTPException, since FastAPI passes those on unchanged when they are raised while it reads a body.
+    """
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(status_code=status, detail=message)
+        self.param = param
+        self.code = code
+
+
+def answer(path: str, status: int, message: str, *, param: str | None = None, code: str | None = None) -> JSONResponse:
+    """The failure in the shape of the protocol that ``path`` belongs to."""
+    if not path.startswith(OPENAI_PREFIX):
+        return JSONResponse({"error": message}, status_code=status)
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": code}}, status_code=status)
+
+
+def answer_to(path: str, error: Exception) -> JSONResponse:
+    """The answer to whatever a request ended in; only errors made for the client's eyes keep their message."""
+    _record(error)
+    if isinstance(error, Refusal):
+        return answer(path, error.status_code, error.detail, param=error.param, code=error.code)
+    if isinstance(error, HTTPException):
+        response = answer(path, error.status_code, error.detail)
+        response.headers.update(error.headers or {})
+        return response
+    if isinstance(error, RequestValidationError):
+        return answer(path, HTTPStatus.BAD_REQUEST, _first_complaint(error))
+    if isinstance(error, AvskriftError):
+        return _answer_to_ours(path, error)
+    for kind, status, sentence in _KSERVE:
+        if isinstance(error, kind):
+            return answer(path, status, sentence or str(error))
+    return answer(path, HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED)
+
+
+def install(app: FastAPI) -> None:
+    """Answer through :func:`answer_to`. Call it after KServe's handlers were added: they log and tell too much."""
+    for kind in (HTTPException, RequestValidationError, AvskriftError, *(kind for kind, _, _ in _KSERVE)):
+        app.add_exception_handler(kind, _handle)
+
+
+async def _handle(request: Request, error: Exception) -> JSONResponse:
+    return answer_to(request.url.path, error)
+
+
+def _answer_to_ours(path: str, error: AvskriftError) -> JSONResponse:
+    if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return answer(path, error.http_status, _UNAVAILABLE if error.retryable else _UNEXPECTED)
+    param, code = next(((param, code) for kind, param, code in _OPENAI_DETAILS if isinstance(error, kind)), (None, None))
+    message = str(error)
+    if _ABSOLUTE_PATH.search(message):  # a message made for the machine's owner; the client has no business with its folders
+        message = "the request cannot be answered; the server's log says why"
+    return answer(path, error.http_status, message, param=param, code=code)
+
+
+def _first_complaint(error: RequestValidationError) -> str:
+    """Where and what, without pydantic's echo of the input."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _record(error: Exception) -> None:
+    """The kind of error, and where a fault arose; never its message, which may quote a transcript or a file's name."""
+    kind = type(error).__name__
+    if isinstance(error, HTTPException):
+        _log.info("request.refused", error=kind, status=error.status_code)
+    elif isinstance(error, AvskriftError) and error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.info("request.refused", error=kind, status=error.http_status)
+    elif isinstance(error, (RequestValidationError, *(kserve_kind for kserve_kind, _, _ in _KSERVE))):
+        _log.info("request.refused", error=kind)
+    elif isinstance(error, ClientDisconnect):
+        _log.info("request.abandoned")
+    else:
+        frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_LOGGED:]
+        where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+        _log.error("request.failed", error=kind, where=where)

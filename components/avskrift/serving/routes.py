@@ -1,0 +1,138 @@
+"""``POST /openai/v1/audio/transcriptions`` and ``GET /openai/v1/models``, as OpenAI's clients expect them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from avskrift.errors import UsageError
+from avskrift.serving import answers
+from avskrift.serving.answers import OPENAI_PREFIX, Refusal
+from avskrift.serving.formats import FORMATS, TIMED_FORMATS, Format, check_format, render
+from avskrift.serving.guards import Guards
+from avskrift.serving.model import TranscriptionModel
+from avskrift.serving.payloads import Recording
+from avskrift.text.languages import check_language
+from avskrift.whisper.transcript import Options
+
+_FIELDS = ("file", "model", "language", "prompt", "response_format", "temperature")
+_ALIAS = "whisper-1"  # the model that OpenAI's clients name by default
+_MEDIA_TYPES: Mapping[Format, str] = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
+
+
+def furnish(app: FastAPI, model: TranscriptionModel) -> None:
+    """Give ``app`` the OpenAI routes, the guards, and error answers that tell nothing they should not."""
+    app.include_router(router(model))
+    answers.install(app)
+    app.add_middleware(Guards, settings=model.settings)
+
+
+def router(model: TranscriptionModel) -> APIRouter:
+    """The OpenAI routes over ``model``."""
+    routes = APIRouter(prefix=f"{OPENAI_PREFIX}v1", tags=["OpenAI"])
+
+    @routes.post("/audio/transcriptions", response_model=None)
+    async def transcriptions(request: Request) -> Response:
+        fields = await _read_form(request, largest_file=model.settings.max_upload_bytes)
+        fmt = _response_format(fields)
+        _check_model(fields, served=model.name)
+        _check_temperature(fields)
+        options = _options(fields, timestamps=fmt in TIMED_FORMATS)
+        (transcript,) = await model.transcribe([Recording(data=await _read_file(fields), options=options)])
+        rendered = render(transcript, fmt)
+        if isinstance(rendered, str):
+            return PlainTextResponse(rendered, media_type=_MEDIA_TYPES[fmt])
+        return JSONResponse(rendered)
+
+    @routes.get("/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model_card(model)]}
+
+    return routes
+
+
+async def _read_form(request: Request, *, largest_file: int) -> FormData:
+    """The multipart fields, each at most once.
+
+    Raises:
+        Refusal: another content type, a broken body, an unknown field or one that is given twice.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "the body must be multipart/form-data with the recording in the field 'file'", param="file")
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=len(_FIELDS))
+    parser.spool_max_size = largest_file  # in memory, which the body's limit bounds: a read-only root has no disk to spool to
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"the multipart body cannot be read: {error.message}") from error
+    names = [name for name, _ in form.multi_items()]
+    for name in names:
+        if name not in _FIELDS:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"no field {name!r} here; use {', '.join(_FIELDS)}", param=name, code="unknown_parameter")
+        if names.count(name) > 1:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"the field {name!r} is given more than once; give it once", param=name)
+    return form
+
+
+async def _read_file(form: FormData) -> bytes:
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "the field 'file' is missing or is no file; upload the recording there", param="file")
+    data = await file.read()
+    await file.close()
+    return data
+
+
+def _options(form: FormData, *, timestamps: bool) -> Options:
+    language = _text(form, "language")
+    return Options(language=check_language(language) if language else None, timestamps=timestamps, prompt=_text(form, "prompt") or None)
+
+
+def _response_format(form: FormData) -> Format:
+    try:
+        return check_format(_text(form, "response_format") or FORMATS[0])
+    except UsageError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, str(error), param="response_format") from error
+
+
+def _check_model(form: FormData, *, served: str) -> None:
+    name = _text(form, "model") or served
+    if name not in (served, _ALIAS):
+        message = f"no model {name!r} here; use {served!r} or leave the field out"
+        raise Refusal(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
+
+
+def _check_temperature(form: FormData) -> None:
+    text = _text(form, "temperature") or "0"
+    try:
+        zero = float(text) == 0
+    except ValueError:
+        zero = False
+    if not zero:
+        message = f"temperature is {text!r}, but this engine never samples; use 0 or leave the field out"
+        raise Refusal(HTTPStatus.BAD_REQUEST, message, param="temperature")
+
+
+def _text(form: FormData, name: str) -> str:
+    value = form.get(name, "")
+    if not isinstance(value, str):
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"the field {name!r} must be text, not a file", param=name)
+    return value.strip()
+
+
+def _model_card(model: TranscriptionModel) -> dict[str, Any]:
+    """OpenAI's model object; ``version`` and ``sha256`` are ours, and say which bytes answer."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.loaded_at,
+        "owned_by": "avskrift",
+        "version": model.version,
+        "sha256": model.package.description.sha256,
+    }

@@ -1,0 +1,80 @@
+"""The KFP face of deploy."""
+
+from kfp import dsl
+
+from avskrift.steps.images import image
+
+
+@dsl.component(base_image=image("ops"), packages_to_install=[], install_kfp_package=False)
+def deploy(
+    package_uri: str,
+    model_name: str,
+    version: str,
+    deployment: dsl.Output[dsl.Artifact],
+    target: str = "local",
+    service_name: str = "avskrift",
+    port: int = 8085,
+    smoke_audio: str = "",
+    dataset: str = "",
+    namespace: str = "default",
+    serving_image: str = "",
+    cpu: str = "2",
+    memory: str = "4Gi",
+    gpus: int = 0,
+    min_replicas: int = 1,
+    max_replicas: int = 1,
+    service_account: str = "",
+    tracking_uri: str = "",
+) -> str:
+    """Serve a registered version; the alias champion moves only after the endpoint passed a smoke transcription.
+
+    Args:
+        package_uri: Where the version's package lies.
+        model_name: The registered model's name.
+        version: The number of the model version.
+        deployment: Folder with deployment.json and, for kserve, inferenceservice.yaml.
+        target: local starts a server on this machine; kserve writes the InferenceService without applying it.
+        service_name: The model's name in the endpoint's URLs, and the InferenceService's name.
+        port: The port of a local endpoint.
+        smoke_audio: A recording of speech to try a local endpoint with.
+        dataset: A dataset folder whose first test clip is tried where no recording is given; else a tone is.
+        namespace: The InferenceService's namespace.
+        serving_image: The image that serves, by digest.
+        cpu: The InferenceService's CPUs.
+        memory: The InferenceService's memory.
+        gpus: The InferenceService's GPUs.
+        min_replicas: The fewest replicas.
+        max_replicas: The most replicas.
+        service_account: The service account whose secret reads the package's store; empty for the namespace's default.
+        tracking_uri: MLflow's address; empty means MLFLOW_TRACKING_URI, else a database in the state folder.
+
+    Returns:
+        The endpoint's URL; empty where only a manifest was written.
+    """
+    from avskrift.steps.boundary import boundary
+    from avskrift.steps.deploy.step import Config, run
+
+    with boundary("deploy"):
+        result = run(
+            Config(
+                package_uri=package_uri,
+                model_name=model_name,
+                version=version,
+                out=deployment.path,
+                target=target,
+                service_name=service_name,
+                port=port,
+                smoke_audio=smoke_audio,
+                dataset=dataset,
+                namespace=namespace,
+                image=serving_image,
+                cpu=cpu,
+                memory=memory,
+                gpus=gpus,
+                min_replicas=min_replicas,
+                max_replicas=max_replicas,
+                service_account=service_account,
+                tracking_uri=tracking_uri,
+            )
+        )
+    return result.url

@@ -1,0 +1,165 @@
+"""One door to bytes: any URI of a folder becomes a local folder.
+
+===================================  ==========================================================================
+``/a/folder``, ``file:///a/folder``   used in place
+``pvc://CLAIM/a/folder``              a volume mounted at ``$AVSKRIFT_PVC_ROOT/CLAIM`` (``/mnt/pvc`` by default)
+``s3://BUCKET/PREFIX``                fetched with boto3 into the cache
+``hf://ORG/NAME``, ``ORG/NAME``       a Hugging Face hub repository, fetched into the cache
+``package:NAME``                      weights that ship inside installed Python packages
+``models:/NAME@ALIAS``                resolved by the registry to one of the above
+===================================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from avskrift.errors import ModelUnavailableError, StorageError, UsageError
+from avskrift.storage import bundled
+from avskrift.storage.atomic import atomic_folder
+from avskrift.storage.paths import cache
+
+OFFLINE_ALTERNATIVES = "without internet use package:whisper-base, a local folder, or s3://"
+_SCHEME = re.compile(r"^(?P<scheme>[a-z][a-z0-9+.-]*):", re.IGNORECASE)
+_HUB_ID = re.compile(r"^[\w][\w.-]*/[\w][\w.-]*$")
+
+
+def fetch(uri: str) -> Path:
+    """The local folder that holds what ``uri`` names; fetched whole or not at all.
+
+    Raises:
+        UsageError: a URI that no scheme understands.
+        ModelUnavailableError: nothing is there, or it cannot be reached; the offline alternatives are named.
+        IntegrityError: bundled weights with the wrong sha256.
+        StorageError: the store refused, or the disk is full.
+    """
+    match = _SCHEME.match(uri)
+    if match is None:
+        return _local_or_hub(uri)
+    scheme = match["scheme"].lower()
+    opener = _OPENERS.get(scheme)
+    if opener is not None:
+        return opener(uri)
+    return fetch(_resolve_with_plugin(scheme, uri))
+
+
+def local_path(uri: str) -> Path | None:
+    """The path that a URI names on this machine, whether or not it exists; None if its bytes live elsewhere."""
+    scheme = _SCHEME.match(uri)
+    if scheme is None:
+        return Path(uri).expanduser()
+    if scheme["scheme"].lower() == "file":
+        return Path(unquote(urlsplit(uri).path))
+    return None
+
+
+def _local_or_hub(uri: str) -> Path:
+    folder = Path(uri).expanduser()
+    if folder.is_dir():
+        return folder.absolute()
+    if _HUB_ID.match(uri):
+        return _from_hub(uri)
+    raise ModelUnavailableError(f"{uri}: no such folder, and not a hub id like openai/whisper-small; {OFFLINE_ALTERNATIVES}")
+
+
+def _from_file(uri: str) -> Path:
+    folder = local_path(uri)
+    if folder is None or not folder.is_dir():
+        raise ModelUnavailableError(f"{uri}: no such folder on this machine")
+    return folder
+
+
+def _from_claim(uri: str) -> Path:
+    parts = urlsplit(uri)
+    folder = Path(os.environ.get("AVSKRIFT_PVC_ROOT") or "/mnt/pvc") / parts.netloc / unquote(parts.path).lstrip("/")
+    if not folder.is_dir():
+        raise ModelUnavailableError(f"{uri}: {folder} is not there; mount the claim {parts.netloc} or set AVSKRIFT_PVC_ROOT")
+    return folder
+
+
+def _from_hub(uri: str) -> Path:
+    from huggingface_hub import snapshot_download  # the ops image has no hub client, and needs none until here
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository = uri.removeprefix("hf://")
+    try:
+        # Safetensors only: pickled weights are never fetched, so they can never be loaded.
+        return Path(snapshot_download(repository, allow_patterns=["*.safetensors", "*.json", "*.txt"], cache_dir=cache() / "hub"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = type(error).__name__
+        raise ModelUnavailableError(f"{uri}: cannot be had from the Hugging Face hub ({reason}); {OFFLINE_ALTERNATIVES}") from error
+
+
+def _from_s3(uri: str) -> Path:
+    """Keyed by the listing (names, sizes, entity tags): the same objects are fetched once, changed ones again."""
+    import boto3  # only where an s3:// URI is met
+    from boto3.exceptions import Boto3Error
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    parts = urlsplit(uri)
+    prefix = parts.path.strip("/") + "/"
+    try:
+        client = boto3.client(
+            "s3",
+            endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+            config=Config(signature_version="s3v4", retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),
+        )
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=parts.netloc, Prefix=prefix)
+        objects = sorted((entry["Key"], entry["Size"], entry["ETag"]) for page in pages for entry in page.get("Contents", ()))
+        if not objects:
+            raise ModelUnavailableError(f"{uri}: nothing is stored under that prefix; check the bucket and the path")
+        target = cache() / "s3" / hashlib.sha256(repr((uri, objects)).encode()).hexdigest()[:32]
+        if not target.is_dir():
+            with atomic_folder(target) as folder:
+                for key, _size, _tag in objects:
+                    path = _inside(folder, key.removeprefix(prefix))
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    client.download_file(parts.netloc, key, str(path))
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        raise StorageError(f"{uri}: the store did not give it ({type(error).__name__}); check endpoint, credentials and path") from error
+    return target
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise StorageError(f"object name {name!r} leaves the folder it is fetched into; refused")
+    return path
+
+
+def _from_package(uri: str) -> Path:
+    name = uri.removeprefix("package:")
+    target = cache() / "package" / f"{name}-{bundled.find(name).sha256[:16]}"
+    if not target.is_dir():
+        with atomic_folder(target) as folder:
+            bundled.join(name, folder)
+    return target
+
+
+def _resolve_with_plugin(scheme: str, uri: str) -> str:
+    """Ask the plugin that installed packages register under ``avskrift.storage.schemes``; it answers with another URI."""
+    plugins = entry_points(group="avskrift.storage.schemes", name=scheme)
+    if not plugins:
+        known = ", ".join(sorted([*_OPENERS, "models"]))
+        raise UsageError(f"{uri}: {scheme}: is not a scheme that is understood; use a folder, a hub id, or one of {known}")
+    try:
+        resolve: Callable[[str], str] = next(iter(plugins)).load()
+    except ImportError as error:
+        raise ModelUnavailableError(f"{uri}: {error.name or 'a package'} is missing; install avskrift[ops]") from error
+    return resolve(uri)
+
+
+_OPENERS: dict[str, Callable[[str], Path]] = {
+    "file": _from_file,
+    "pvc": _from_claim,
+    "s3": _from_s3,
+    "hf": _from_hub,
+    "package": _from_package,
+}

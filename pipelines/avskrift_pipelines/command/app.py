@@ -1,0 +1,68 @@
+"""The ``avskrift`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import avskrift
+from avskrift import logs
+from avskrift.errors import AvskriftError
+from avskrift.steps.boundary import DEBUG_VARIABLE, as_failure
+from avskrift_pipelines.command import compiling, doctoring, endpoint, running, steps
+from avskrift_pipelines.command.output import say
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Fine-tune Whisper for a language, prove that it is better, register it, serve it.\n\n"
+    "`avskrift run` does all of it on this machine; the other commands do one step each. "
+    "State lives in `.avskrift/`, or in `$AVSKRIFT_HOME`.",
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Show a traceback when something fails.")] = False,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(avskrift.__version__)
+        raise typer.Exit
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"  # the steps of a run inherit it
+    logs.configure()
+
+
+_WHOLE, _STEPS, _MODEL, _LOOK = "The whole pipeline", "One step", "The model at work", "Looking around"
+app.command("run", rich_help_panel=_WHOLE)(running.run)
+app.command("compile", rich_help_panel=_WHOLE)(compiling.compile_pipelines)
+app.command("prepare", rich_help_panel=_STEPS)(steps.prepare)
+app.command("fine-tune", rich_help_panel=_STEPS)(steps.fine_tune)
+app.command("export", rich_help_panel=_STEPS)(steps.export)
+app.command("evaluate", rich_help_panel=_STEPS)(steps.evaluate)
+app.command("gate", rich_help_panel=_STEPS)(steps.gate)
+app.command("register", rich_help_panel=_STEPS)(steps.register)
+app.command("deploy", rich_help_panel=_STEPS)(steps.deploy)
+app.command("transcribe", rich_help_panel=_MODEL)(endpoint.transcribe)
+app.command("serve", rich_help_panel=_MODEL)(endpoint.serve)
+app.command("stop", rich_help_panel=_MODEL)(endpoint.stop)
+app.command("status", rich_help_panel=_LOOK)(endpoint.status)
+app.command("doctor", rich_help_panel=_LOOK)(doctoring.doctor)
+
+
+def main() -> None:
+    """Run a command; a failure is one sentence and an exit code of its own (see :mod:`avskrift.errors`)."""
+    try:
+        app()
+    except (AvskriftError, KeyboardInterrupt, OSError) as error:
+        failure = as_failure(error)
+        if os.environ.get(DEBUG_VARIABLE) or failure is None:
+            raise
+        say(f"avskrift: {failure}")
+        sys.exit(failure.exit_code)

@@ -1,0 +1,192 @@
+"""Runs the pipeline on this machine under ``kfp.local``, each step a process of its own.
+
+A run has a folder ``runs/ID`` in the state folder: ``pipeline/`` (artifacts), ``steps/`` (a record of each step),
+``run.log`` (all that the steps and kfp printed) and ``run.json`` (state). One run at a time: they share the endpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kfp import local
+
+from avskrift.errors import AvskriftError, BusyError, InterruptedRunError, StepFailedError, every_error
+from avskrift.progress import INTERVAL_VARIABLE
+from avskrift.steps.boundary import PARENT_VARIABLE, RECORDS_VARIABLE, TERMINATION_LOG_VARIABLE
+from avskrift.storage.atomic import sweep, write_json
+from avskrift.storage.paths import home
+from avskrift_pipelines.fine_tune import fine_tune_pipeline
+from avskrift_pipelines.interruption import Interruption
+from avskrift_pipelines.memory import PeakMemory
+from avskrift_pipelines.narrator import Narrator
+
+_STATE_FILE = "run.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """How one step went; see :mod:`avskrift.steps.boundary`."""
+
+    step: str
+    seconds: float
+    peak_rss_mb: float
+    exit_code: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRun:
+    """A finished run: its folder, the records of its steps by name, wall seconds, and the peak memory of all its processes at once."""
+
+    folder: Path
+    steps: dict[str, StepRecord]
+    seconds: float
+    peak_rss_mb: float
+
+    def artifact(self, task: str, name: str) -> Path | None:
+        """Where a task's output artifact lies, or None if the task did not run."""
+        found = sorted((self.folder / "pipeline").glob(f"**/{task}/{name}"))
+        return found[0] if found else None
+
+
+def run_locally(parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
+    """Run the pipeline with ``parameters`` (the names of :func:`fine_tune_pipeline`'s).
+
+    Raises:
+        BusyError: another run is under way in the same state folder.
+        AvskriftError: of the class and with the message that the failing step left.
+        InterruptedRunError: Ctrl-C.
+    """
+    with _alone(home()):
+        _clean_up_after_killed_runs(home() / "runs")
+        folder = _new_folder()
+        state = {"state": "running", "pid": os.getpid(), "parameters": dict(parameters)}
+        write_json(folder / _STATE_FILE, state)
+        ended = "failed"
+        started = time.monotonic()
+        try:
+            with PeakMemory() as memory, _environment(folder, narrator), Interruption() as interruption:
+                _run(folder, parameters, narrator, interruption)
+            ended = "succeeded"
+        except InterruptedRunError:
+            ended = "interrupted"
+            raise
+        finally:
+            write_json(folder / _STATE_FILE, state | {"state": ended})
+        return LocalRun(folder=folder, steps=_records(folder), seconds=time.monotonic() - started, peak_rss_mb=memory.peak_mb)
+
+
+def latest_run(state_folder: Path) -> tuple[Path, str] | None:
+    """The newest run's folder and state, or None."""
+    for folder in sorted((state_folder / "runs").glob("*"), reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return folder, str(json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))["state"])
+    return None
+
+
+def _run(folder: Path, parameters: Mapping[str, Any], narrator: Narrator, interruption: Interruption) -> None:
+    # The launcher's own imports are shared: a virtual environment for each task would take 14 s and download the project.
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "pipeline"))
+    try:
+        with narrator.listening(folder / "run.log"):
+            fine_tune_pipeline(**parameters)
+    except (RuntimeError, KeyboardInterrupt) as error:
+        if interruption.asked:
+            raise InterruptedRunError("stopped; run the same command again, training goes on from its last checkpoint") from error
+        raise _failure(folder, error) from error
+
+
+def _failure(folder: Path, error: BaseException) -> AvskriftError:
+    """kfp only says that a task failed; the step's record says why."""
+    failed = [record for record in _records(folder).values() if record.exit_code and record.step != "finalize"]
+    failed = failed or [record for record in _records(folder).values() if record.exit_code]
+    log = folder / "run.log"
+    if not failed:
+        return StepFailedError(f"a step ended without a word (killed, or out of memory?): {_first_line(error)}; its output is in {log}")
+    record = failed[0]
+    classes = {cls.exit_code: cls for cls in every_error()}
+    return classes.get(record.exit_code, StepFailedError)(f"{record.step}: {record.error}")
+
+
+def _records(folder: Path) -> dict[str, StepRecord]:
+    records = [StepRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted((folder / "steps").glob("*.json"))]
+    return {record.step: record for record in records}
+
+
+@contextlib.contextmanager
+def _alone(state_folder: Path) -> Iterator[None]:
+    state_folder.mkdir(parents=True, exist_ok=True)
+    with (state_folder / "run.lock").open("a+") as lock:
+        try:
+            # The kernel drops the lock with the process, however it dies: no stale lock to clean up.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(f"another run is under way in {state_folder}; wait for it, or set AVSKRIFT_HOME to another folder") from error
+        yield
+
+
+def _new_folder() -> Path:
+    folder = home() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    (folder / "steps").mkdir(parents=True)
+    return folder
+
+
+def _clean_up_after_killed_runs(runs: Path) -> None:
+    """Mark runs whose process is gone, and remove what they had half written."""
+    for state_file in runs.glob(f"*/{_STATE_FILE}"):
+        state = json.loads(state_file.read_text(encoding="utf-8"))
+        if state.get("state") != "running" or _is_this_program(int(state.get("pid", 0))):
+            continue
+        for folder in [path for path in state_file.parent.rglob("*") if path.is_dir()]:
+            sweep(folder)
+        shutil.rmtree(state_file.parent / "tmp", ignore_errors=True)
+        write_json(state_file, state | {"state": "killed"})
+    sweep(runs.parent / "cache" / "transformers")
+
+
+def _is_this_program(pid: int) -> bool:
+    """We hold the lock, so any other living process of that number is a stranger that got it later."""
+    return pid == os.getpid() and psutil.pid_exists(pid)
+
+
+@contextlib.contextmanager
+def _environment(folder: Path, narrator: Narrator) -> Iterator[None]:
+    """What the steps' processes inherit."""
+    termination_log = folder / "termination.log"
+    termination_log.touch()
+    temporary = folder / "tmp"  # so that nothing of a killed run stays in /tmp
+    temporary.mkdir()
+    inherited = {
+        "AVSKRIFT_HOME": str(home()),
+        RECORDS_VARIABLE: str(folder / "steps"),
+        PARENT_VARIABLE: str(os.getpid()),
+        TERMINATION_LOG_VARIABLE: str(termination_log),
+        INTERVAL_VARIABLE: str(narrator.interval_seconds),
+        "TMPDIR": str(temporary),
+        "AVSKRIFT_LOG_FORMAT": "text",
+    }
+    before = {name: os.environ.get(name) for name in inherited}
+    os.environ.update(inherited)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,78 @@
+"""The real model server with a scripted engine at its edge: ``python scripted_server.py --package DIR --port N``.
+
+What the engine answers hangs on the recording's length alone, so that a test chooses the answer by what it sends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from avskrift.errors import LanguageError
+from avskrift.serving.__main__ import leave, main
+from avskrift.serving.settings import Settings
+from avskrift.whisper.package import ModelPackage
+from avskrift.whisper.transcript import Audio, Options, Segment, Transcript
+
+SPOKEN = "Kanariefågeln sjöng & teg <tyst>."
+SILENT_SECONDS = 2.0  # nothing was said
+BREAKING_SECONDS = 3.0  # the engine fails, and its exception quotes the transcript
+HANGING_SECONDS = 4.0  # the engine does not answer before the file HANG_FOLDER/released exists
+HANG_FOLDER = "TEST_HANG_FOLDER"
+
+
+class ScriptedTranscriber:
+    """A :class:`avskrift.whisper.transcript.Transcriber` without a model."""
+
+    languages = frozenset({"sv", "en"})
+
+    def __init__(self) -> None:
+        self._warm = False
+
+    def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
+        if options.language and options.language not in self.languages:
+            raise LanguageError(f"the model does not know {options.language!r}; use sv or en")
+        self._warm, was_warm = True, self._warm
+        return [self._one(samples, options) if was_warm else _transcript(samples, options, "") for samples in recordings]
+
+    def _one(self, samples: Audio, options: Options) -> Transcript:
+        seconds = len(samples) / 16_000
+        if seconds == BREAKING_SECONDS:
+            raise RuntimeError(f"the engine failed on {SPOKEN!r}")
+        if seconds == HANGING_SECONDS:
+            _hang(Path(os.environ[HANG_FOLDER]))
+        said = "" if seconds == SILENT_SECONDS else f"{options.prompt or ''}{SPOKEN}"
+        return _transcript(samples, options, said)
+
+
+def open_scripted(package: ModelPackage, settings: Settings) -> ScriptedTranscriber:
+    return ScriptedTranscriber()
+
+
+def _transcript(samples: Audio, options: Options, text: str) -> Transcript:
+    assert samples.dtype == np.float32
+    seconds = len(samples) / 16_000
+    middle = seconds / 2
+    halves = ((0.0, middle + 0.1, text[:14]), (middle, seconds + 1.0, text[14:]))  # they overlap, and outlast the recording
+    segments = tuple(Segment(start_s=start, end_s=end, text=part, avg_logprob=-0.25, no_speech_prob=0.01) for start, end, part in halves)
+    return Transcript(
+        text=text,
+        language=options.language or "sv",
+        language_probability=1.0 if options.language else 0.75,
+        duration_s=seconds,
+        segments=segments if options.timestamps and text else (),
+    )
+
+
+def _hang(folder: Path) -> None:
+    (folder / "started").touch()
+    while not (folder / "released").exists():
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:], open_transcriber=open_scripted))

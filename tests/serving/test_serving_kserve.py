@@ -1,0 +1,186 @@
+"""KServe's V1 and V2 protocols."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from conftest import RunningServer, base64_recording, recording
+from scripted_server import SPOKEN
+
+PREDICT = "/v1/models/avskrift:predict"
+INFER = "/v2/models/avskrift/infer"
+
+
+def predict(server: RunningServer, *instances: Any) -> httpx.Response:
+    return server.client.post(PREDICT, json={"instances": list(instances)})
+
+
+def tensor(*data: Any, **changes: Any) -> dict[str, Any]:
+    return {"name": "audio", "datatype": "BYTES", "shape": [len(data)], "data": list(data)} | changes
+
+
+def infer(server: RunningServer, *tensors: dict[str, Any], **more: Any) -> httpx.Response:
+    return server.client.post(INFER, json={"inputs": list(tensors)} | more)
+
+
+def refused(response: httpx.Response, status: int = 400) -> str:
+    """The message, once the answer was found to be KServe's error shape and nothing else."""
+    assert response.status_code == status, response.text
+    assert set(response.json()) == {"error"}
+    assert "Traceback" not in response.text
+    return str(response.json()["error"])
+
+
+def test_v1_transcribes_base64_plain_and_wrapped_in_the_order_given(server: RunningServer) -> None:
+    short, longer = base64_recording(1.0), base64_recording(1.5)
+    response = predict(server, {"audio": {"b64": longer}, "language": "en"}, {"audio": short}, {"audio": longer})
+    assert response.status_code == 200
+    predictions = response.json()["predictions"]
+    assert [(one["text"], one["language"], one["language_probability"], one["duration"], one["segments"]) for one in predictions] == [
+        (SPOKEN, "en", 1.0, 1.5, []),
+        (SPOKEN, "sv", 0.75, 1.0, []),
+        (SPOKEN, "sv", 0.75, 1.5, []),
+    ]
+
+
+def test_v1_takes_prompt_task_and_timestamps(server: RunningServer) -> None:
+    response = predict(server, {"audio": base64_recording(1.5), "prompt": "Förr: ", "task": "translate", "timestamps": True})
+    (prediction,) = response.json()["predictions"]
+    assert prediction["text"] == f"Förr: {SPOKEN}"
+    assert [set(segment) for segment in prediction["segments"]] == [{"start", "end", "text", "avg_logprob", "no_speech_prob"}] * 2
+
+
+def test_v1_takes_a_content_type_that_names_its_charset(server: RunningServer) -> None:
+    body = json.dumps({"instances": [{"audio": base64_recording(1.5)}]})
+    response = server.client.post(PREDICT, content=body, headers={"content-type": "application/json; charset=utf-8"})
+    assert response.json()["predictions"][0]["text"] == SPOKEN
+
+
+@pytest.mark.parametrize(
+    ("instance", "complaint"),
+    [
+        ({}, "instances[0].audio is missing"),
+        ("audio", "instances[0] is not an object"),
+        ({"audio": "åäö"}, "instances[0].audio is not base64"),
+        ({"audio": "YQ"}, "instances[0].audio is not base64"),
+        ({"audio": ""}, "instances[0].audio is empty"),
+        ({"audio": 7}, "instances[0].audio must be a base64 string"),
+        ({"audio": {"url": "x"}}, "instances[0].audio must be a base64 string"),
+        ({"audio": "YQ==", "speed": 2}, "unknown field 'speed'"),
+        ({"audio": "YQ==", "task": "sing"}, "instances[0].task is 'sing'"),
+        ({"audio": "YQ==", "timestamps": "yes"}, "instances[0].timestamps must be true or false"),
+        ({"audio": "YQ==", "prompt": ["a"]}, "instances[0].prompt must be a string"),
+        ({"audio": "YQ==", "language": "klingon"}, "'klingon'"),
+    ],
+)
+def test_v1_refuses_a_bad_instance_by_name(server: RunningServer, instance: Any, complaint: str) -> None:
+    assert complaint in refused(predict(server, instance))
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"7", b"{}", b'{"instances": []}', b'{"instances": 7}', b"\xff"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+def test_v1_refuses_a_body_that_is_no_request(server: RunningServer, body: bytes, content_type: str) -> None:
+    refused(server.client.post(PREDICT, content=body, headers={"content-type": content_type}))
+
+
+def test_v1_says_which_recording_cannot_be_decoded(server: RunningServer) -> None:
+    assert "instances[1].audio" in refused(predict(server, {"audio": base64_recording(1.0)}, {"audio": "YQ=="}), 415)
+
+
+def test_v1_holds_all_recordings_together_to_the_limit_of_duration(server: RunningServer) -> None:
+    six = {"audio": base64_recording(6.0)}
+    assert predict(server, six).status_code == 200
+    assert "instances[1].audio" in refused(predict(server, six, six), 413)
+
+
+def test_v1_refuses_an_upload_over_the_limit(server: RunningServer) -> None:
+    assert "limit of 1 MB" in refused(predict(server, {"audio": "A" * 1_600_000}), 413)
+
+
+def test_v1_does_not_know_other_models(server: RunningServer) -> None:
+    assert "nobody" in refused(server.client.post("/v1/models/nobody:predict", json={"instances": []}), 404)
+
+
+def test_v1_refuses_explain(server: RunningServer) -> None:
+    refused(server.client.post("/v1/models/avskrift:explain", json={"instances": [{"audio": "YQ=="}]}), 501)
+
+
+def test_v2_is_live_and_ready(server: RunningServer) -> None:
+    assert server.client.get("/v2/health/live").json() == {"live": True}
+    assert server.client.get("/v2/health/ready").json() == {"ready": True}
+    assert server.client.get("/v2/models/avskrift/ready").json() == {"name": "avskrift", "ready": True}
+    assert server.client.get("/v1/models/avskrift").json() == {"name": "avskrift", "ready": True}
+
+
+def test_v2_metadata_describes_what_infer_takes_and_gives(server: RunningServer) -> None:
+    metadata = server.client.get("/v2/models/avskrift").json()
+    assert metadata["inputs"] == [{"name": "audio", "datatype": "BYTES", "shape": [-1]}]
+    answer = infer(server, tensor(base64_recording(1.5))).json()
+    described = [(output["name"], output["datatype"]) for output in metadata["outputs"]]
+    assert [(output["name"], output["datatype"]) for output in answer["outputs"]] == described
+
+
+def test_v2_transcribes_each_element(server: RunningServer) -> None:
+    request = tensor(base64_recording(1.0), base64_recording(1.5))
+    answer = infer(server, request, id="17", parameters={"language": "en"}).json()
+    assert (answer["id"], answer["model_name"], answer["model_version"]) == ("17", "avskrift", "7")
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    assert outputs == {"text": [SPOKEN, SPOKEN], "language": ["en", "en"], "language_probability": [1.0, 1.0], "duration": [1.0, 1.5]}
+
+
+def test_v2_gives_only_the_outputs_asked_for(server: RunningServer) -> None:
+    answer = infer(server, tensor(base64_recording(1.5)), outputs=[{"name": "text"}]).json()
+    assert [output["name"] for output in answer["outputs"]] == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "more"),
+    [
+        ([], {}),
+        ([tensor("YQ==", name="speech")], {}),
+        ([tensor("YQ=="), tensor("YQ==")], {}),
+        ([tensor(1, datatype="UINT8")], {}),
+        ([tensor("YQ==", shape=[2])], {}),
+        ([tensor()], {}),
+        ([tensor(7)], {}),
+        ([tensor("?")], {}),
+        ([tensor("YQ==")], {"parameters": {"speed": 2}}),
+        ([tensor("YQ==")], {"parameters": {"language": "klingon"}}),
+    ],
+)
+def test_v2_refuses_what_is_no_request(server: RunningServer, tensors: list[dict[str, Any]], more: dict[str, Any]) -> None:
+    refused(infer(server, *tensors, **more))
+
+
+def test_v2_refuses_a_broken_body_without_echoing_it(server: RunningServer) -> None:
+    response = server.client.post(INFER, json={"inputs": "hemligheten"})
+    refused(response)
+    assert "hemligheten" not in response.text
+
+
+def test_v2_refuses_an_upload_over_the_limit(server: RunningServer) -> None:
+    assert "limit of 1 MB" in refused(infer(server, tensor("A" * 1_600_000)), 413)
+
+
+def test_v2_cuts_off_a_body_that_hides_its_length(server: RunningServer) -> None:
+    body = iter([b'{"inputs": [{"name": "audio", "data": ["', *[b"A" * 100_000] * 16, b'"]}]}'])
+    assert "limit of 1 MB" in refused(server.client.post(INFER, content=body, headers={"content-type": "application/json"}), 413)
+
+
+def test_v2_refuses_binary_tensors(server: RunningServer) -> None:
+    headers = {"inference-header-content-length": "10", "content-type": "application/octet-stream"}
+    assert "base64" in refused(server.client.post(INFER, content=recording(1.5), headers=headers))
+
+
+def test_nobody_unloads_the_model_over_http(server: RunningServer) -> None:
+    refused(server.client.post("/v2/repository/models/avskrift/unload"), 404)
+    assert server.client.get("/v2/models/avskrift/ready").json()["ready"] is True
+
+
+def test_metrics_count_predictions(server: RunningServer) -> None:
+    predict(server, {"audio": base64_recording(1.5)})
+    metrics = server.client.get("/metrics").text
+    assert 'request_predict_seconds_count{model_name="avskrift"}' in metrics
