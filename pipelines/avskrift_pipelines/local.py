@@ -120,7 +120,8 @@ def _failure(folder: Path, error: BaseException) -> AvskriftError:
 
 
 def _records(folder: Path) -> dict[str, StepRecord]:
-    records = [StepRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted((folder / "steps").glob("*.json"))]
+    ended = sorted((folder / "steps").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    records = [StepRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in ended]
     return {record.step: record for record in records}
 
 

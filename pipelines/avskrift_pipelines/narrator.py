@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from avskrift.progress import EVENT
 
-_EVENT_LINE = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z (?P<level>\w+) +(?P<event>[\w.-]+) ?(?P<fields>.*)$")
+_EVENT_LINE = re.compile(r"^ *\d{4}-\d\d-\d\dT[\d:.]+Z (?P<level>\w+) +(?P<event>[\w.-]+) ?(?P<fields>.*)$")
 _FIELD = re.compile(r"(\w+)=((?:(?! \w+=).)*)")
 _TERMINAL_INTERVAL_SECONDS, _PLAIN_INTERVAL_SECONDS = 1, 15
 
@@ -50,12 +51,11 @@ class Narrator:
     @contextlib.contextmanager
     def listening(self, log_file: Path) -> Iterator[None]:
         """Take over standard output, where kfp prints its own and the steps' output."""
-        with (
-            log_file.open("w", encoding="utf-8") as log,
-            contextlib.redirect_stdout(_Tee(log, self)),
-            self._bars or contextlib.nullcontext(),
-        ):
-            yield
+        with log_file.open("w", encoding="utf-8") as log, contextlib.redirect_stdout(_Tee(log, self)), warnings.catch_warnings():
+            # kfp warns that images and limits mean nothing here: true of every step, and no news to anybody.
+            warnings.filterwarnings("ignore", module=r"kfp\..*")
+            with self._bars or contextlib.nullcontext():
+                yield
 
     def hear(self, line: str) -> None:
         """One line that was printed; shown if it is an event worth a person's eye."""

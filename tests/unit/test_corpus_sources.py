@@ -136,15 +136,15 @@ def test_a_link_out_of_the_folder_is_refused(linked: str, tmp_path: Path) -> Non
     record(outside / "a.wav").with_suffix(".txt").write_text("secret")
     inside = tmp_path / "inside"
     record(inside / "b.wav").with_suffix(".txt").write_text("hej")
-    os.symlink(outside / linked if linked != "folder" else outside, inside / linked)
+    (inside / linked).symlink_to(outside / linked if linked != "folder" else outside)
     assert f"{linked}: is a link" in refusal(inside)
 
 
 def test_a_link_within_the_folder_and_a_linked_folder_itself_are_fine(tmp_path: Path) -> None:
     record(tmp_path / "real" / "a.wav").with_suffix(".txt").write_text("hej")
-    os.symlink(tmp_path / "real" / "a.txt", tmp_path / "real" / "b.txt")
-    os.symlink(tmp_path / "real" / "a.wav", tmp_path / "real" / "b.wav")
-    os.symlink(tmp_path / "real", tmp_path / "link")
+    (tmp_path / "real" / "b.txt").symlink_to(tmp_path / "real" / "a.txt")
+    (tmp_path / "real" / "b.wav").symlink_to(tmp_path / "real" / "a.wav")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
     assert set(entries(tmp_path / "link")) == {"a.wav", "b.wav"}
 
 
@@ -197,7 +197,7 @@ def test_metadata_csv_may_not_reach_out_of_the_folder(name: str, tmp_path: Path)
     record(tmp_path / "outside.wav")
     inside = tmp_path / "inside"
     record(inside / "a.wav")
-    os.symlink(tmp_path / "outside.wav", inside / "link.wav")
+    (inside / "link.wav").symlink_to(tmp_path / "outside.wav")
     (inside / "metadata.csv").write_text(f"file_name,text\na.wav,hej\n{name},hej\n")
     sentence = refusal(inside)
     assert f"metadata.csv, line 3: {name!r} leaves the folder" in sentence

@@ -94,7 +94,7 @@ def test_a_sentence_that_is_measured_is_not_trained_on() -> None:
 
 
 def test_speakers_who_all_say_the_same_leave_nothing_to_train_on_and_the_sentence_says_so() -> None:
-    with pytest.raises(SourceError, match="no clip is left for the validation split|no clip is left for the train split"):
+    with pytest.raises(SourceError, match=r"no clip is left for the validation split|no clip is left for the train split"):
         assign([member(number, speaker=f"s{number % 12}", sentence=f"mening {number // 12}") for number in range(48)])
 
 

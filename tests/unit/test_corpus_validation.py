@@ -11,6 +11,7 @@ import pytest
 import soundfile as sf
 
 from avskrift.audio.constants import SAMPLE_RATE
+from avskrift.audio.decode import pcm16
 from avskrift.corpus.entries import Entry, Reading, read_nothing, read_recording
 from avskrift.corpus.validation import MAX_SECONDS, Recording, Rejection, Validator
 
@@ -93,8 +94,8 @@ def test_a_missing_half_is_left_out_with_its_sentence() -> None:
 
 
 def test_the_same_audio_enters_once_whatever_its_container(tmp_path: Path) -> None:
-    sf.write(tmp_path / "a.wav", tone(1.0), SAMPLE_RATE)
-    sf.write(tmp_path / "b.flac", tone(1.0), SAMPLE_RATE)
+    sf.write(tmp_path / "a.wav", pcm16(tone(1.0)), SAMPLE_RATE)
+    sf.write(tmp_path / "b.flac", pcm16(tone(1.0)), SAMPLE_RATE)
     sf.write(tmp_path / "c.wav", tone(1.1), SAMPLE_RATE)
     validator = Validator("sv")
     first, second, third = (validator.check(of_file(tmp_path / name, name)) for name in ("a.wav", "b.flac", "c.wav"))

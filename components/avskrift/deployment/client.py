@@ -13,7 +13,7 @@ from avskrift.errors import EndpointError
 
 # An endpoint on this machine is never behind a proxy, whatever http_proxy says.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_LARGEST_ANSWER_BYTES = 1 << 20
+_LARGEST_ANSWER_BYTES = 16 << 20
 
 
 def is_ready(url: str, *, timeout_s: float = 2.0) -> bool:
@@ -31,19 +31,42 @@ def transcribe(url: str, audio: bytes, *, file_type: str, model: str, language: 
     Raises:
         EndpointError: no answer in time, an answer other than 200, or one without a text.
     """
-    fields = {"model": model, "response_format": "json"} | ({"language": language} if language else {})
-    body, content_type = _multipart(fields, audio, file_type)
-    request = urllib.request.Request(f"{url}/openai/v1/audio/transcriptions", data=body, headers={"Content-Type": content_type})
+    answer = ask(url, audio, file_type=file_type, model=model, language=language, response_format="json", timeout_s=timeout_s)
     try:
-        with _direct.open(request, timeout=timeout_s) as answer:
-            return _text(url, json.loads(answer.read(_LARGEST_ANSWER_BYTES)))
-    except urllib.error.HTTPError as error:
-        with error:
-            raise EndpointError(f"{url} answered a transcription with {error.code} {error.reason}; see its log") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise EndpointError(f"{url} did not answer a transcription ({error}); see its log") from error
+        return _text(url, json.loads(answer))
     except ValueError as error:
         raise EndpointError(f"{url} answered a transcription with what is not JSON; see its log") from error
+
+
+def ask(
+    url: str, audio: bytes, *, file_type: str, model: str, language: str = "", response_format: str = "text", timeout_s: float = 600.0
+) -> str:
+    """What the endpoint answers in ``response_format``: json, text, srt, vtt or verbose_json.
+
+    Raises:
+        EndpointError: no answer in time, or an answer other than 200, with the endpoint's own sentence where it gave one.
+    """
+    fields = {"model": model, "response_format": response_format} | ({"language": language} if language else {})
+    body, content_type = _multipart(fields, audio, file_type)
+    try:
+        request = urllib.request.Request(f"{url}/openai/v1/audio/transcriptions", data=body, headers={"Content-Type": content_type})
+        with _direct.open(request, timeout=timeout_s) as answer:
+            return str(answer.read(_LARGEST_ANSWER_BYTES).decode("utf-8"))
+    except urllib.error.HTTPError as error:
+        with error:
+            raise EndpointError(f"{url} answered a transcription with {error.code} {error.reason}{_sentence(error)}") from error
+    except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
+        raise EndpointError(f"{url} did not answer a transcription ({error}); is it running? see `avskrift status`") from error
+    except ValueError as error:
+        raise EndpointError(f"{url!r} is not a URL of an endpoint ({error}); give one like http://127.0.0.1:8085") from error
+
+
+def _sentence(error: urllib.error.HTTPError) -> str:
+    """The endpoint's own words in OpenAI's error shape, where there are any."""
+    try:
+        return f": {json.loads(error.read(_LARGEST_ANSWER_BYTES))['error']['message']}"
+    except (OSError, http.client.HTTPException, ValueError, TypeError, KeyError):
+        return "; see its log"
 
 
 def _text(url: str, answer: Any) -> str:

@@ -86,7 +86,7 @@ def start(launch: Launch, *, home: Path, accept: Callable[[Endpoint], T], ready_
     """
     with _alone(home):
         earlier = _living(home)
-        ports.check(HOST, launch.port, ours=living_process(earlier) if earlier else None)
+        check_port(home, launch.port)
         try:
             _stop(home)
             endpoint = _launch(launch, home, ready_timeout_s)
@@ -99,6 +99,17 @@ def start(launch: Launch, *, home: Path, accept: Callable[[Endpoint], T], ready_
             raise
     _log.info("endpoint.accepted", port=launch.port, version=launch.version, pid=endpoint.pid)
     return said
+
+
+def check_port(home: Path, port: int) -> None:
+    """Return if :func:`start` could listen on ``port``: it is free, or this machine's own endpoint holds it.
+
+    Raises:
+        PortTakenError: somebody else listens there.
+        UsageError: a number that is no port, or one that only root may use.
+    """
+    earlier = _living(home)
+    ports.check(HOST, port, ours=living_process(earlier) if earlier else None)
 
 
 def stop(home: Path) -> bool:

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from tqdm import tqdm
-
 from avskrift.audio.constants import SAMPLE_RATE
 from avskrift.corpus.dataset import Clip
 from avskrift.errors import EvaluationError
 from avskrift.logs import Log
+from avskrift.progress import progress as shown_progress
 from avskrift.whisper.transcript import Options, Transcriber
 
 _BATCHES_SORTED_TOGETHER = 32  # clips in memory: enough that a batch's lengths lie close, few enough for a laptop
-_SECONDS_BETWEEN_LOG_LINES = 30.0
 
 _log = Log("evaluation")
 
@@ -50,7 +48,7 @@ def transcribe_clips(
     """
     texts: dict[int, str] = {}
     audio_s = work_s = 0.0
-    with _Progress(model, expected) as progress:
+    with shown_progress(f"transcribe, {model}", total=expected) as progress:
         for batch in _batches(clips, batch_size):
             recordings = [clip.samples() for _, clip in batch]
             started = time.perf_counter()
@@ -85,25 +83,3 @@ def _batches(clips: Iterable[Clip], batch_size: int) -> Iterator[list[tuple[int,
         stretch.sort(key=lambda entry: entry[1].duration_s, reverse=True)
         for start in range(0, len(stretch), batch_size):
             yield stretch[start : start + batch_size]
-
-
-class _Progress:
-    """A bar on a terminal, a log line now and then elsewhere."""
-
-    def __init__(self, model: str, expected: int) -> None:
-        self._model, self._expected, self._done = model, expected, 0
-        self._bar = tqdm(total=expected, desc=f"transcribing, {model}", unit="clip", disable=None)
-        self._said_at = time.monotonic()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def advance(self, clips: int) -> None:
-        self._done += clips
-        self._bar.update(clips)
-        if self._bar.disable and time.monotonic() - self._said_at > _SECONDS_BETWEEN_LOG_LINES:
-            self._said_at = time.monotonic()
-            _log.info("evaluation.progress", model=self._model, clips=self._done, of=self._expected)

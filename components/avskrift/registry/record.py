@@ -106,7 +106,7 @@ def _labels(evidence: Evidence, package_uri: str, code_version: str) -> dict[str
         tags.ENGINE: evaluation.engine,
         tags.CODE_VERSION: code_version or installed_version("avskrift"),
         tags.GATE: evidence.decision.verdict,
-        tags.GATE_REASONS: "; ".join(evidence.decision.reasons),
+        tags.GATE_REASONS: "\n".join(evidence.decision.reasons),
     }
 
 

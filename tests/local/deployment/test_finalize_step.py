@@ -11,6 +11,7 @@ from avskrift.registry import tags
 from avskrift.registry.mlflow_registry import open_registry
 from avskrift.registry.protocol import RunKey
 from avskrift.steps.finalize.step import Config, run
+from avskrift.storage.atomic import write_json
 
 
 def close(status: str, error: str = "") -> str:
@@ -22,6 +23,11 @@ def recorded(home: Path, run_id: str) -> tuple[str, dict[str, str]]:
     found = MlflowClient(uri, uri).get_run(run_id)
     assert found.info.end_time is not None
     return found.info.status, found.data.tags
+
+
+@pytest.fixture(autouse=True)
+def no_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AVSKRIFT_STEP_RECORDS", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +67,14 @@ def test_a_retried_run_that_succeeds_loses_its_error(home: Path) -> None:
     assert close("SUCCEEDED", "ignored") == first
     status, labels = recorded(home, first)
     assert (status, labels[tags.ERROR]) == ("FINISHED", "")
+
+
+def test_a_local_run_is_closed_with_the_failed_steps_own_sentence(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "records" / "prepare.json", {"step": "prepare", "exit_code": 0, "error": ""})
+    write_json(tmp_path / "records" / "train.json", {"step": "fine_tune", "exit_code": 40, "error": "the loss is not finite"})
+    (tmp_path / "records" / "a.json").write_text("{", encoding="utf-8")
+    monkeypatch.setenv("AVSKRIFT_STEP_RECORDS", str(tmp_path / "records"))
+    assert recorded(home, close("FAILED", "Task exit-handler-1 failed."))[1][tags.ERROR] == "fine_tune: the loss is not finite"
 
 
 def test_finalize_uses_the_state_folder_that_it_is_given(home: Path, tmp_path: Path) -> None:

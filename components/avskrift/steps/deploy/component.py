@@ -10,12 +10,11 @@ def deploy(
     package_uri: str,
     model_name: str,
     version: str,
+    sample: dsl.Input[dsl.Artifact],
     deployment: dsl.Output[dsl.Artifact],
     target: str = "local",
     service_name: str = "avskrift",
     port: int = 8085,
-    smoke_audio: str = "",
-    dataset: str = "",
     namespace: str = "default",
     serving_image: str = "",
     cpu: str = "2",
@@ -32,12 +31,11 @@ def deploy(
         package_uri: Where the version's package lies.
         model_name: The registered model's name.
         version: The number of the model version.
+        sample: Folder with clip.flac, a recording of speech to try the endpoint with.
         deployment: Folder with deployment.json and, for kserve, inferenceservice.yaml.
         target: local starts a server on this machine; kserve writes the InferenceService without applying it.
         service_name: The model's name in the endpoint's URLs, and the InferenceService's name.
         port: The port of a local endpoint.
-        smoke_audio: A recording of speech to try a local endpoint with.
-        dataset: A dataset folder whose first test clip is tried where no recording is given; else a tone is.
         namespace: The InferenceService's namespace.
         serving_image: The image that serves, by digest.
         cpu: The InferenceService's CPUs.
@@ -64,8 +62,7 @@ def deploy(
                 target=target,
                 service_name=service_name,
                 port=port,
-                smoke_audio=smoke_audio,
-                dataset=dataset,
+                smoke_audio=f"{sample.path}/clip.flac",
                 namespace=namespace,
                 image=serving_image,
                 cpu=cpu,

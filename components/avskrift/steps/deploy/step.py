@@ -11,7 +11,7 @@ from avskrift.deployment.endpoint import Endpoint
 from avskrift.deployment.local import READY_TIMEOUT_SECONDS, Launch, predictor_launch, start
 from avskrift.deployment.render import Resources, Service, render, storage_uri, to_yaml
 from avskrift.deployment.smoke import SmokeTest, smoke, tone
-from avskrift.errors import DatasetError, UsageError
+from avskrift.errors import UsageError
 from avskrift.logs import Log
 from avskrift.registry import tags
 from avskrift.registry.mlflow_registry import MlflowRegistry, open_registry
@@ -34,8 +34,8 @@ _log = Log("deploy")
 class Config:
     """What deploy takes. An empty ``package_uri`` means where the registry says that the version lies.
 
-    For ``local``: the port, and a recording for the smoke test: ``smoke_audio``, else the first test clip of ``dataset``,
-    else a generated tone, of which only an answer is expected. For ``kserve``: the serving image and what it is given.
+    For ``local``: the port, and a recording for the smoke test: ``smoke_audio``, else a generated tone, of
+    which only an answer is expected. For ``kserve``: the serving image and what it is given.
     ``out`` is the folder for ``deployment.json`` and, for ``kserve``, ``inferenceservice.yaml``.
     """
 
@@ -49,7 +49,6 @@ class Config:
     home: str | Path | None = None
     port: int = 8085
     smoke_audio: str | Path | None = None
-    dataset: str | Path | None = None
     ready_timeout_s: float = READY_TIMEOUT_SECONDS
     namespace: str = "default"
     image: str = ""
@@ -151,17 +150,7 @@ def _smoke_test(config: Config, languages: tuple[str, ...]) -> SmokeTest:
         if file_type not in _RECORDING_TYPES or not path.is_file():
             raise UsageError(f"{path}: no recording to test the endpoint with; give a file that ends in {', '.join(_RECORDING_TYPES)}")
         return SmokeTest(audio=path.read_bytes(), file_type=file_type, speech=True, language=language)
-    if config.dataset:
-        return SmokeTest(audio=_first_test_clip(Path(config.dataset)), file_type="flac", speech=True, language=language)
     return SmokeTest(audio=tone(), file_type="wav", speech=False, language=language)
-
-
-def _first_test_clip(dataset: Path) -> bytes:
-    from avskrift.corpus.dataset import open_dataset  # needs a sound library, which the ops image is without
-
-    for clip in open_dataset(dataset).clips("test"):
-        return clip.audio
-    raise DatasetError(f"{dataset}: no test clip to try the endpoint with; prepare a dataset with a test split")
 
 
 def _write_result(config: Config, result: Result) -> None:

@@ -9,6 +9,7 @@ from avskrift.steps.images import image
 def prepare(
     source: str,
     dataset: dsl.Output[dsl.Dataset],
+    sample: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     language: str = "sv",
@@ -21,6 +22,7 @@ def prepare(
     Args:
         source: demo or demo:tiny, a folder of recordings with transcripts, or a manifest (.jsonl, .json, .csv, .tsv).
         dataset: The dataset folder.
+        sample: Folder with clip.flac, the first test clip, to try an endpoint with.
         report: The report, for the KFP UI.
         metrics: Clips and hours of each split, and clips left out.
         language: A Whisper language code or its English name.
@@ -42,6 +44,7 @@ def prepare(
                 max_clips=max_clips,
             )
         )
+        result.copy_sample(sample.path)
         result.copy_report(report.path)
         dataset.metadata["fingerprint"] = result.fingerprint
         for name, value in result.metrics().items():

@@ -9,17 +9,19 @@ from pathlib import Path
 
 from avskrift import logs
 from avskrift.corpus.build import Rules, build, member_of
-from avskrift.corpus.dataset import DESCRIPTION_FILE, REPORT_FILE, SPLITS, SplitSummary
+from avskrift.corpus.dataset import DESCRIPTION_FILE, REPORT_FILE, SPLITS, SplitSummary, open_dataset
 from avskrift.corpus.entries import Entry, identified
 from avskrift.corpus.sources import UNDERSTOOD, parse_source
 from avskrift.corpus.splits import assign, subset
 from avskrift.corpus.validation import MAX_SECONDS, Code
-from avskrift.errors import SourceError, StorageError, UsageError
+from avskrift.errors import DatasetError, SourceError, StorageError, UsageError
 from avskrift.storage.atomic import atomic_file, atomic_folder, sweep
 from avskrift.text.languages import check_language
 
 # Fixed, so that a speaker has the same id in every dataset; an organisation that must not link them gives its own.
 SPEAKER_SALT = "avskrift-speaker-1"
+
+SAMPLE_FILE = "clip.flac"
 
 _log = logs.Log("prepare")
 
@@ -66,6 +68,19 @@ class Result:
         """
         with atomic_file(Path(target)) as temporary:
             shutil.copyfile(self.dataset / REPORT_FILE, temporary)
+
+    def copy_sample(self, target: str | Path) -> None:
+        """Write the first test clip as ``clip.flac`` into the folder ``target``: a recording to try an endpoint with.
+
+        Raises:
+            DatasetError: there is no test clip.
+            DiskFullError, StorageError: it cannot be written.
+        """
+        for clip in open_dataset(self.dataset).clips("test"):
+            with atomic_folder(Path(target)) as folder:
+                (folder / SAMPLE_FILE).write_bytes(clip.audio)
+            return
+        raise DatasetError(f"{self.dataset}: no test clip to try an endpoint with; prepare more recordings")
 
 
 def run(config: Config) -> Result:
