@@ -30,8 +30,7 @@ from avskrift_pipelines.fine_tune import fine_tune_pipeline
 from avskrift_pipelines.interruption import Interruption
 from avskrift_pipelines.memory import PeakMemory
 from avskrift_pipelines.narrator import Narrator
-
-_STATE_FILE = "run.json"
+from avskrift_pipelines.runs import STATE_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ def run_locally(parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
         _clean_up_after_killed_runs(home() / "runs")
         folder = _new_folder()
         state = {"state": "running", "pid": os.getpid(), "parameters": dict(parameters)}
-        write_json(folder / _STATE_FILE, state)
+        write_json(folder / STATE_FILE, state)
         ended = "failed"
         started = time.monotonic()
         try:
@@ -83,16 +82,8 @@ def run_locally(parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
             ended = "interrupted"
             raise
         finally:
-            write_json(folder / _STATE_FILE, state | {"state": ended})
+            write_json(folder / STATE_FILE, state | {"state": ended})
         return LocalRun(folder=folder, steps=_records(folder), seconds=time.monotonic() - started, peak_rss_mb=memory.peak_mb)
-
-
-def latest_run(state_folder: Path) -> tuple[Path, str] | None:
-    """The newest run's folder and state, or None."""
-    for folder in sorted((state_folder / "runs").glob("*"), reverse=True):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            return folder, str(json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))["state"])
-    return None
 
 
 def _run(folder: Path, parameters: Mapping[str, Any], narrator: Narrator, interruption: Interruption) -> None:
@@ -145,7 +136,7 @@ def _new_folder() -> Path:
 
 def _clean_up_after_killed_runs(runs: Path) -> None:
     """Mark runs whose process is gone, and remove what they had half written."""
-    for state_file in runs.glob(f"*/{_STATE_FILE}"):
+    for state_file in runs.glob(f"*/{STATE_FILE}"):
         state = json.loads(state_file.read_text(encoding="utf-8"))
         if state.get("state") != "running" or _is_this_program(int(state.get("pid", 0))):
             continue

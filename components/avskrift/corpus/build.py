@@ -125,7 +125,7 @@ def _accept(entry: Entry, recording: Recording, spool: Spool, rules: Rules) -> _
 
 
 def _refuse_too_many(source: Source, rejections: Sequence[Rejection], entries: int, max_rejected: float) -> None:
-    if len(rejections) < entries and len(rejections) <= max_rejected * entries:
+    if len(rejections) < entries and len(rejections) / entries <= max_rejected:
         return
     counts = Counter(rejection.code for rejection in rejections)
     examples = {rejection.code: rejection for rejection in reversed(rejections)}

@@ -32,7 +32,23 @@ def resolve(uri: str) -> str:
         found = registry.version(match["name"], match["version"])
     if found is None:
         raise ModelUnavailableError(f"{uri}: not in MLflow at {registry.uri}; {_what_exists(registry, match['name'])}")
-    return _fetched(registry, found) if found.source_uri.startswith(_KEPT_BY_MLFLOW) else found.source_uri
+    return package_uri(registry, found)
+
+
+def package_uri(registry: MlflowRegistry, version: ModelVersion) -> str:
+    """Where a version's package can be read: its source or, where MLflow itself keeps it, a folder that it is fetched into.
+
+    Raises:
+        RegistryError: MLflow did not answer.
+        DiskFullError, StorageError: it cannot be kept here.
+    """
+    if not version.source_uri.startswith(_KEPT_BY_MLFLOW):
+        return version.source_uri
+    # Kept under the name of what is fetched: a version's source never changes.
+    target = cache() / "mlflow" / hashlib.sha256(f"{registry.uri} {version.source_uri}".encode()).hexdigest()[:32]
+    if not target.is_dir():
+        registry.download(version.source_uri, target)
+    return str(target)
 
 
 def _what_exists(registry: MlflowRegistry, name: str) -> str:
@@ -42,11 +58,3 @@ def _what_exists(registry: MlflowRegistry, name: str) -> str:
         return f"{name} has {'version' if len(versions) == 1 else 'versions'} {', '.join(versions)}{aliases}"
     names = registry.model_names()
     return f"registered models are {', '.join(names)}" if names else "no model is registered there yet"
-
-
-def _fetched(registry: MlflowRegistry, version: ModelVersion) -> str:
-    """Kept under the name of what is fetched: a version's source never changes."""
-    target = cache() / "mlflow" / hashlib.sha256(f"{registry.uri} {version.source_uri}".encode()).hexdigest()[:32]
-    if not target.is_dir():
-        registry.download(version.source_uri, target)
-    return str(target)

@@ -12,6 +12,8 @@ import avskrift
 from avskrift import logs
 from avskrift.errors import AvskriftError
 from avskrift.steps.boundary import DEBUG_VARIABLE, as_failure
+
+# These modules import what a command runs when it runs: `--help` and `status` must not wait for torch.
 from avskrift_pipelines.command import compiling, doctoring, endpoint, running, steps
 from avskrift_pipelines.command.output import say
 
@@ -26,14 +28,17 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(avskrift.__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Show a traceback when something fails.")] = False,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+    _version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    if version:
-        print(avskrift.__version__)
-        raise typer.Exit
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"  # the steps of a run inherit it
     logs.configure()

@@ -9,7 +9,6 @@ import typer
 
 from avskrift.errors import UsageError
 from avskrift_pipelines.command.output import JsonFlag, print_result
-from avskrift_pipelines.compiled import PIPELINES, compile_into
 
 _COMMITTED = Path("pipelines/compiled")
 
@@ -22,6 +21,8 @@ def compile_pipelines(
     json_: JsonFlag = False,
 ) -> None:
     """Compile the pipelines to YAML, for `kfp` or the KFP page to take."""
+    from avskrift_pipelines.compiled import PIPELINES, compile_into
+
     written = compile_into(out, check=check)
     drifted = [path for path, differs in written.items() if differs]
     if check and drifted:

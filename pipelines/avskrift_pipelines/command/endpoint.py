@@ -10,20 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from avskrift.audio.decode import decode_file
 from avskrift.deployment import client, local
 from avskrift.errors import UsageError
 from avskrift.registry.location import public_uri
 from avskrift.registry.location import tracking_uri as registry_uri
 from avskrift.serving.formats import FORMATS, TIMED_FORMATS, check_format, render
-from avskrift.serving.server import serve as run_server
 from avskrift.storage.paths import home
 from avskrift.text.languages import check_language
-from avskrift.whisper.export import as_package
-from avskrift.whisper.transcriber import load_transcriber
-from avskrift.whisper.transcript import Options
 from avskrift_pipelines.command.output import JsonFlag, print_result, say
-from avskrift_pipelines.local import latest_run
+from avskrift_pipelines.runs import latest_run
 
 _RECORDINGS = Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3 or Ogg files.", show_default=False)]
 
@@ -60,6 +55,9 @@ def serve(
     name: Annotated[str, typer.Option(help="The model's name in URLs.")] = "avskrift",
 ) -> None:
     """Serve a model in the foreground until Ctrl-C. KServe's protocols and OpenAI's audio route."""
+    from avskrift.serving.server import serve as run_server
+    from avskrift.whisper.export import as_package
+
     run_server(as_package(package).folder, name=name, host=host, port=port)
 
 
@@ -103,6 +101,11 @@ def _default_model() -> str:
 
 
 def _here(model: str, files: list[Path], language: str, format_: str) -> Iterator[str]:
+    from avskrift.audio.decode import decode_file
+    from avskrift.whisper.export import as_package
+    from avskrift.whisper.transcriber import load_transcriber
+    from avskrift.whisper.transcript import Options
+
     package = as_package(model)
     package.verify()
     engine = load_transcriber(package)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from avskrift.corpus.sources import parse_source
-from avskrift.corpus.validation import MAX_SECONDS
 from avskrift.deployment import local as deployment
 from avskrift.errors import UsageError
+from avskrift.evaluation.gate import Policy
 from avskrift.storage.atomic import write_json
 from avskrift.storage.door import fetch, local_path
 from avskrift.storage.paths import home
 from avskrift.text.languages import check_language
+from avskrift.training.config import TrainingConfig
 from avskrift_pipelines.command.output import JsonFlag, console, print_result
 from avskrift_pipelines.command.steps import Source, Tracking
-from avskrift_pipelines.fine_tune import fine_tune_pipeline
-from avskrift_pipelines.local import run_locally
-from avskrift_pipelines.narrator import Narrator
-from avskrift_pipelines.summary import as_json, show, summarise
 
 EMBEDDED_MODEL = "package:whisper-base"
-_DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(fine_tune_pipeline.pipeline_func).parameters.items()}
+_TRAINING = TrainingConfig()
+_POLICY = Policy()
 
 
 def run(
@@ -37,18 +33,19 @@ def run(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the train split.")] = 2,
     max_steps: Annotated[int, typer.Option(min=0, help="Stop training after so many steps; 0 for all epochs.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate; 0 for the one that suits the model's size.")] = 0.0,
-    batch_seconds: Annotated[float, typer.Option(help="Seconds of audio in a training step.")] = _DEFAULTS["batch_seconds"],
-    packed_share: Annotated[float, typer.Option(help="Share of clips trained inside packed windows.")] = _DEFAULTS["packed_share"],
-    seed: Annotated[int, typer.Option(help="Decides the order of training.")] = _DEFAULTS["seed"],
+    batch_seconds: Annotated[float, typer.Option(help="Seconds of audio in a training step.")] = _TRAINING.batch_seconds,
+    packed_share: Annotated[float, typer.Option(help="Share of clips trained inside packed windows.")] = _TRAINING.packed_share,
+    seed: Annotated[int, typer.Option(help="Decides the order of training.")] = _TRAINING.seed,
     max_clips: Annotated[int, typer.Option(min=0, help="Use only so many clips; 0 for all.")] = 0,
     on_missing: Annotated[str, typer.Option(help="A recording without transcript, or the reverse: `fail` or `skip`.")] = "fail",
-    max_rejected: Annotated[float, typer.Option(help="Share of clips that may be refused.")] = _DEFAULTS["max_rejected"],
+    max_rejected: Annotated[float, typer.Option(help="Share of clips that may be refused.")] = 0.05,
     max_wer: Annotated[float, typer.Option(help="Highest word error rate that passes the gate, as a fraction.")] = 0.5,
-    minimum_clips: Annotated[int, typer.Option(help="Fewest test clips that the gate decides on.")] = _DEFAULTS["minimum_clips"],
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = _DEFAULTS["experiment"],
+    require_better: Annotated[bool, typer.Option(help="Must the model beat the baseline beyond chance?")] = _POLICY.require_better,
+    minimum_clips: Annotated[int, typer.Option(help="Fewest test clips that the gate decides on.")] = _POLICY.minimum_clips,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "avskrift",
     model_name: Annotated[str, typer.Option(help="Registered model; `avskrift-LANGUAGE` by default.")] = "",
     tracking_uri: Tracking = "",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint.")] = _DEFAULTS["port"],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint.")] = 8085,
     summary: Annotated[Path | None, typer.Option(help="Write the summary as JSON to this file.")] = None,
     json_: JsonFlag = False,
 ) -> None:
@@ -57,6 +54,10 @@ def run(
     A run that was stopped goes on from its last checkpoint when the same command is given again. A model that the gate
     refuses is recorded in MLflow with the reasons; the endpoint stays what it was, and the exit code is 0.
     """
+    from avskrift_pipelines.local import run_locally
+    from avskrift_pipelines.narrator import Narrator
+    from avskrift_pipelines.summary import as_json, show, summarise
+
     code = check_language(language)
     parameters: dict[str, Any] = {
         "source": _absolute(source),
@@ -73,6 +74,7 @@ def run(
         "on_missing": on_missing,
         "max_rejected": max_rejected,
         "max_wer": max_wer,
+        "require_better": require_better,
         "minimum_clips": minimum_clips,
         "experiment": experiment,
         "model_name": model_name or f"avskrift-{code}",
@@ -82,7 +84,7 @@ def run(
     }
     _check_before_the_first_minute(parameters, summary)
     out = console()
-    out.print(f"Running {fine_tune_pipeline.name}: {parameters['source']} in {code}, from {parameters['base_model']}", highlight=False)
+    out.print(f"Running the pipeline: {parameters['source']} in {code}, from {parameters['base_model']}", highlight=False)
     outcome = summarise(run_locally(parameters, Narrator(out)))
     if summary is not None:
         write_json(summary, as_json(outcome.summary))
@@ -99,6 +101,9 @@ def _absolute(uri: str) -> str:
 
 def _check_before_the_first_minute(parameters: dict[str, Any], summary: Path | None) -> None:
     """What a later step would refuse after minutes of work is refused now, by the same code."""
+    from avskrift.corpus.sources import parse_source
+    from avskrift.corpus.validation import MAX_SECONDS
+
     if summary is not None and summary.is_dir():
         raise UsageError(f"--summary {summary} is a folder; give the name of a file")
     parse_source(parameters["source"], language=parameters["language"], max_seconds=MAX_SECONDS)

@@ -10,17 +10,8 @@ import typer
 
 from avskrift.errors import GateRefusedError
 from avskrift.evaluation.gate import Policy, decision_as_json, explain
-from avskrift.evaluation.result import evaluation_as_json
-from avskrift.steps.deploy import step as deploying
-from avskrift.steps.evaluate import step as evaluating
-from avskrift.steps.export import step as exporting
-from avskrift.steps.fine_tune import step as fine_tuning
-from avskrift.steps.gate import step as gating
 from avskrift.steps.images import image
-from avskrift.steps.prepare import step as preparing
-from avskrift.steps.register import step as registering
 from avskrift.training.config import TrainingConfig
-from avskrift.whisper.package import open_package
 from avskrift_pipelines.command.output import JsonFlag, print_result
 
 Out = Annotated[Path, typer.Option(help="Folder to write; replaced whole if it holds an older result.")]
@@ -40,6 +31,8 @@ def prepare(
     json_: JsonFlag = False,
 ) -> None:
     """Turn recordings with transcripts into a dataset folder: validated, speaker-disjoint, sharded."""
+    from avskrift.steps.prepare import step as preparing
+
     config = preparing.Config(
         source=source, out=out, language=language, on_missing=on_missing, max_rejected=max_rejected, max_clips=max_clips
     )
@@ -76,6 +69,8 @@ def fine_tune(
     json_: JsonFlag = False,
 ) -> None:
     """Fine-tune a Whisper; the best model by validation WER is kept. Resumes where a stopped run left off."""
+    from avskrift.steps.fine_tune import step as fine_tuning
+
     training = TrainingConfig(
         epochs=epochs,
         max_steps=max_steps,
@@ -100,6 +95,8 @@ def export(
     json_: JsonFlag = False,
 ) -> None:
     """Write the model package: hf/, ct2/, model.json with a sha256 of every file, and a model card."""
+    from avskrift.steps.export import step as exporting
+
     result = exporting.run(exporting.Config(model=model, training=training, out=out))
     print_result(f"package {out}\nsha256  {result.sha256}", {"package": str(out), "sha256": result.sha256}, as_json=json_)
 
@@ -114,6 +111,9 @@ def evaluate(
     json_: JsonFlag = False,
 ) -> None:
     """Measure a package and a baseline on the same clips, through the engine that serves."""
+    from avskrift.evaluation.result import evaluation_as_json
+    from avskrift.steps.evaluate import step as evaluating
+
     config = evaluating.Config(package_uri=package, dataset=dataset, baseline_uri=baseline, out=out, split=split, device=device)
     measured = evaluating.run(config).evaluation
     lines = [
@@ -133,6 +133,9 @@ def gate(
     json_: JsonFlag = False,
 ) -> None:
     """Decide whether a package may be promoted. Exit code 0: it may; 50: it may not, and why."""
+    from avskrift.steps.gate import step as gating
+    from avskrift.whisper.package import open_package
+
     config = gating.Config(
         evaluation=evaluation,
         package_sha256=open_package(package).description.sha256,
@@ -159,6 +162,8 @@ def register(
     json_: JsonFlag = False,
 ) -> None:
     """Record a run in MLflow and register its package as a version, with the alias challenger."""
+    from avskrift.steps.register import step as registering
+
     result = registering.run(
         registering.Config(
             package_uri=package,
@@ -189,6 +194,8 @@ def deploy(
     json_: JsonFlag = False,
 ) -> None:
     """Serve a registered version; champion moves only after the endpoint passed a smoke transcription."""
+    from avskrift.steps.deploy import step as deploying
+
     result = deploying.run(
         deploying.Config(
             model_name=model_name,

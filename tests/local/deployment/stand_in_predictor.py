@@ -30,6 +30,8 @@ class Handler(BaseHTTPRequestHandler):
             options.breaks.write_bytes(b"spoilt" * 1000)
         if options.mode == "error" or b'name="file"' not in body or b'name="model"' not in body:
             self._answer(500, {"error": "no"})
+        elif options.mode == "refuses":
+            self._answer(413, {"error": {"message": "at most 30 minutes are taken"}})
         elif options.mode == "no-text":
             self._answer(200, {"words": []})
         else:

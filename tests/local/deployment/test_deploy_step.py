@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from deployment_material import free_port, make_material, make_package, stand_in
 
 from avskrift.audio.decode import encode_flac
-from avskrift.corpus.dataset import CLIP_SCHEMA, Clip
 from avskrift.deployment import local
 from avskrift.deployment.smoke import tone
-from avskrift.errors import DatasetError, DeploymentError, ModelUnavailableError, PortTakenError, RegistryError, UsageError
+from avskrift.errors import DeploymentError, ModelUnavailableError, PortTakenError, RegistryError, UsageError
 from avskrift.registry import tags
 from avskrift.registry.mlflow_registry import open_registry
 from avskrift.registry.protocol import CHAMPION, RunKey
 from avskrift.steps.deploy.step import Config, Result, run
 from avskrift.steps.register.step import Config as RegisterConfig
 from avskrift.steps.register.step import run as register
-from avskrift.storage.atomic import write_json
 from avskrift.whisper.package import ModelPackage
 
 _SCRIPTED_SERVER = Path(__file__).parents[2] / "serving" / "scripted_server.py"
@@ -96,6 +92,7 @@ def test_kserves_model_server_is_started_asked_and_promoted(package: ModelPackag
     [
         ("dies", "before it was ready: the weights are no weights"),
         ("error", "failed its smoke test: http://.* answered a transcription with 500"),
+        ("refuses", "failed its smoke test: http://.* answered a transcription with 413 .*: at most 30 minutes are taken"),
         ("no-text", "failed its smoke test: .* without a text"),
     ],
 )
@@ -137,6 +134,13 @@ def test_when_champion_cannot_be_moved_the_version_before_goes_on_serving(packag
     assert (status.state, status.version) == ("ready", "1")
 
 
+def test_the_registry_that_is_named_is_asked_for_everything(
+    package: ModelPackage, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert deploy(tmp_path, tracking_uri=f"sqlite:///{home}/mlflow/mlflow.db").promoted
+
+
 def test_speech_in_which_nothing_is_heard_fails(package: ModelPackage, home: Path, tmp_path: Path) -> None:
     (tmp_path / "tal.wav").write_bytes(tone())
     with pytest.raises(DeploymentError, match="it heard nothing in a recording of speech"):
@@ -148,17 +152,12 @@ def test_a_generated_tone_needs_no_words(package: ModelPackage, home: Path, tmp_
     assert deploy(tmp_path, "hears-nothing").promoted
 
 
-def test_the_first_test_clip_of_the_dataset_must_give_words(package: ModelPackage, home: Path, tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path / "dataset", clips=1)
+def test_the_pipelines_sample_clip_must_give_words(package: ModelPackage, home: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.flac"
+    clip.write_bytes(encode_flac(np.zeros(1600, dtype=np.float32)))
+    assert deploy(tmp_path, smoke_audio=str(clip)).transcript == "version 1"
     with pytest.raises(DeploymentError, match="it heard nothing"):
-        deploy(tmp_path, "hears-nothing", dataset=str(dataset))
-    assert deploy(tmp_path, dataset=str(dataset)).promoted
-
-
-def test_a_dataset_without_test_clips_is_refused_before_anything_starts(package: ModelPackage, home: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no test clip"):
-        deploy(tmp_path, dataset=str(make_dataset(tmp_path / "dataset", clips=0)))
-    assert local.status(home) is None
+        deploy(tmp_path, "hears-nothing", smoke_audio=str(clip))
 
 
 @pytest.mark.parametrize("name", ["tal.txt", "missing.wav"])
@@ -227,12 +226,3 @@ def test_a_cluster_cannot_serve_a_folder_of_this_machine(package: ModelPackage, 
 def test_the_target_kserve_needs_an_image(package: ModelPackage, home: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs the serving image"):
         deploy(tmp_path, target="kserve", package_uri="s3://models/whisper-sv/1")
-
-
-def make_dataset(folder: Path, clips: int) -> Path:
-    folder.mkdir()
-    clip = Clip(clip_id="a", audio=encode_flac(np.zeros(1600, dtype=np.float32)), duration_s=0.1, text="hej")
-    pq.write_table(pa.Table.from_pylist([clip.row()] * clips, schema=CLIP_SCHEMA), folder / "test-00000.parquet")
-    description: dict[str, Any] = dict.fromkeys(("fingerprint", "language", "licence", "source", "source_sha256", "normaliser"), "x")
-    write_json(folder / "dataset.json", description | {"splits": {"test": {"clips": clips, "hours": 0.1, "speakers": 1}}, "rejected": 0})
-    return folder

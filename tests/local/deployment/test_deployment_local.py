@@ -15,9 +15,9 @@ import psutil
 import pytest
 from deployment_material import alive, free_port, kill, make_package, stand_in
 
-from avskrift.deployment import local, process
+from avskrift.deployment import client, local, process
 from avskrift.deployment.endpoint import Endpoint, read_endpoint, write_endpoint
-from avskrift.errors import BusyError, DeploymentError, PortTakenError, UsageError
+from avskrift.errors import BusyError, DeploymentError, EndpointError, PortTakenError, UsageError
 
 SECONDS = 60.0
 
@@ -194,6 +194,26 @@ def test_our_record_of_a_port_does_not_make_another_programs_port_ours(home: Pat
                 begin(home, port, "2")
             assert bystander.poll() is None
             bystander.communicate(b"\n")
+
+
+def test_a_port_can_be_checked_before_hours_of_training(home: Path) -> None:
+    ours = begin(home, free_port(), "1")
+    local.check_port(home, ours.port)
+    local.check_port(home, free_port())
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        with pytest.raises(PortTakenError, match=f"taken by .*process {os.getpid()}"):
+            local.check_port(home, somebody.getsockname()[1])
+
+
+@pytest.mark.parametrize("url", ["not a url", "http://127.0.0.1:1", "http://127.0.0.1:99999", "ftp://127.0.0.1/"])
+def test_an_endpoint_that_does_not_answer_is_one_sentence(url: str) -> None:
+    with pytest.raises(EndpointError) as refused:
+        client.ask(url, b"", file_type="wav", model="avskrift")
+    assert url in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not client.is_ready(url)
 
 
 @pytest.mark.parametrize("port", [0, 65536, -1])

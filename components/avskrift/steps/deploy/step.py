@@ -15,6 +15,7 @@ from avskrift.errors import UsageError
 from avskrift.logs import Log
 from avskrift.registry import tags
 from avskrift.registry.mlflow_registry import MlflowRegistry, open_registry
+from avskrift.registry.model_uri import package_uri
 from avskrift.registry.protocol import CHAMPION, ModelVersion
 from avskrift.storage.atomic import atomic_file, write_json
 from avskrift.storage.door import fetch
@@ -91,7 +92,7 @@ def run(config: Config, *, launcher: Launcher = predictor_launch) -> Result:
 
 
 def _deploy_here(config: Config, registry: MlflowRegistry, version: ModelVersion, launcher: Launcher) -> Result:
-    package = open_package(fetch(config.package_uri or version.uri))
+    package = open_package(fetch(config.package_uri or package_uri(registry, version)))
     if package.description.sha256 != version.tags.get(tags.PACKAGE_SHA256):
         raise UsageError(f"{package.folder} is not the package that is registered as {version.uri}; deploy that one")
     test = _smoke_test(config, package.description.languages)
