@@ -75,7 +75,7 @@ def run_locally(parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
         ended = "failed"
         started = time.monotonic()
         try:
-            with PeakMemory() as memory, _environment(folder, narrator), Interruption() as interruption:
+            with PeakMemory() as memory, _environment(folder, parameters, narrator), Interruption() as interruption:
                 _run(folder, parameters, narrator, interruption)
             ended = "succeeded"
         except InterruptedRunError:
@@ -153,7 +153,7 @@ def _is_this_program(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def _environment(folder: Path, narrator: Narrator) -> Iterator[None]:
+def _environment(folder: Path, parameters: Mapping[str, Any], narrator: Narrator) -> Iterator[None]:
     """What the steps' processes inherit."""
     termination_log = folder / "termination.log"
     termination_log.touch()
@@ -168,6 +168,8 @@ def _environment(folder: Path, narrator: Narrator) -> Iterator[None]:
         "TMPDIR": str(temporary),
         "AVSKRIFT_LOG_FORMAT": "text",
     }
+    if parameters.get("tracking_uri"):
+        inherited["MLFLOW_TRACKING_URI"] = str(parameters["tracking_uri"])  # for models:/ URIs in steps that get no such parameter
     before = {name: os.environ.get(name) for name in inherited}
     os.environ.update(inherited)
     try:

@@ -1,6 +1,6 @@
 """The evaluation folder as it was written once: its format may grow, but what was written stays readable.
 
-After a meant change, write the golden files anew with ``AVSKRIFT_UPDATE_GOLDEN=1 pytest tests/golden/test_evaluation_golden.py``
+After a meant change, write the golden files anew with ``AVSKRIFT_REGENERATE_GOLDEN=1 pytest tests/golden/test_evaluation_golden.py``
 and look at the difference. ``evaluation.json`` and ``clips.jsonl`` are inputs and are never rewritten.
 """
 
@@ -21,7 +21,7 @@ POLICIES = {"passed": Policy(max_wer=0.6, minimum_clips=5), "rejected": Policy(m
 
 def golden(name: str, text: str) -> str:
     path = GOLDEN / name
-    if os.environ.get("AVSKRIFT_UPDATE_GOLDEN"):
+    if os.environ.get("AVSKRIFT_REGENERATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
     return path.read_text(encoding="utf-8")
 

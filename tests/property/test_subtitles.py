@@ -6,10 +6,11 @@ import itertools
 import re
 from dataclasses import dataclass
 
-from avskrift.serving.formats import render
-from avskrift.whisper.transcript import Segment, Transcript
 from hypothesis import given
 from hypothesis import strategies as st
+
+from avskrift.serving.formats import render
+from avskrift.whisper.transcript import Segment, Transcript
 
 _CLOCK = r"(\d{2,}):([0-5]\d):([0-5]\d)%s(\d{3})"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+
 from avskrift.audio.decode import encode_flac
 from avskrift.storage.atomic import write_json
 from avskrift.storage.manifest import digest_folder

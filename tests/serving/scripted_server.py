@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from avskrift.errors import LanguageError
 from avskrift.serving.__main__ import leave, main
 from avskrift.serving.settings import Settings

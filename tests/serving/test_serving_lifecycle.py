@@ -14,11 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from conftest import RunningServer, StartServer, recording, server_command
+from scripted_server import HANG_FOLDER, HANGING_SECONDS, SPOKEN
+
 from avskrift.errors import IntegrityError, PackageError, PortTakenError, UsageError
 from avskrift.storage.manifest import verify_folder
 from avskrift.whisper.package import open_package
-from conftest import RunningServer, StartServer, recording, server_command
-from scripted_server import HANG_FOLDER, HANGING_SECONDS, SPOKEN
 
 
 def refuses_to_start(package: Path, *arguments: str, **environment: str) -> tuple[int, str]:

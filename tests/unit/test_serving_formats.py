@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+
 from avskrift.errors import UsageError
 from avskrift.serving.formats import FORMATS, TIMED_FORMATS, check_format, render
 from avskrift.whisper.transcript import Segment, Transcript

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from avskrift.errors import UsageError
 from avskrift.serving.settings import Settings, from_environment
 

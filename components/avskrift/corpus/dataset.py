@@ -7,7 +7,6 @@ refused clip with its reason; ``report.html`` is for people.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import soundfile as sf
 
 from avskrift.audio.constants import SAMPLE_RATE
-from avskrift.errors import DatasetError
+from avskrift.audio.decode import decode, probe
+from avskrift.errors import AudioError, DatasetError
 
 SPLITS = ("train", "validation", "test")
 DESCRIPTION_FILE = "dataset.json"
@@ -84,12 +83,14 @@ class Clip:
             DatasetError: the bytes are not what the contract says.
         """
         try:
-            samples, rate = sf.read(io.BytesIO(self.audio), dtype="float32", always_2d=False)
-        except sf.LibsndfileError as error:
+            header, samples = probe(self.audio), decode(self.audio)
+        except AudioError as error:
             raise DatasetError(f"clip {self.clip_id}: its audio cannot be decoded ({error}); prepare the dataset again") from error
-        if rate != SAMPLE_RATE or samples.ndim != 1:
-            raise DatasetError(f"clip {self.clip_id}: audio is {rate} Hz, {samples.ndim}-d; 16 kHz mono is the contract")
-        return np.asarray(samples, dtype=np.float32)
+        if (header.rate, header.channels) != (SAMPLE_RATE, 1):
+            raise DatasetError(
+                f"clip {self.clip_id}: audio is {header.rate} Hz with {header.channels} channels; 16 kHz mono is due, prepare it again"
+            )
+        return samples
 
     def row(self) -> dict[str, Any]:
         """The clip as a row of :data:`CLIP_SCHEMA`."""

@@ -69,6 +69,18 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def refuse_to_replace(path: Path, *, unless: str) -> None:
+    """A result replaces an older result, known by its file ``unless``, or an empty folder; never what somebody else put there.
+
+    Raises:
+        StorageError: ``path`` is a file, or holds files and no ``unless``.
+    """
+    if path.exists() and not path.is_dir():
+        raise StorageError(f"{path} is a file; name another folder to write")
+    if path.is_dir() and any(path.iterdir()) and not (path / unless).is_file():
+        raise StorageError(f"{path} holds files and no {unless}, so it will not be replaced; name another folder to write")
+
+
 def sweep(folder: Path) -> list[Path]:
     """Remove what dead processes left half written directly in ``folder``; return what was removed."""
     removed = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from avskrift.errors import UsageError
@@ -10,6 +11,7 @@ from avskrift.errors import UsageError
 # OpenAI's advice for fine-tuning: the pre-training rate over 40, by width of the model.
 LEARNING_RATES = {384: 3.75e-5, 512: 2.5e-5, 768: 1.25e-5, 1024: 6.25e-6, 1280: 5e-6}
 _SMALLEST_KNOWN_WIDTH = min(LEARNING_RATES)
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_seconds", "max_gradient_norm")
-        not_negative = ("max_steps", "learning_rate", "weight_decay", "checkpoint_minutes", "threads")
+        not_negative = ("max_steps", "learning_rate", "weight_decay", "checkpoint_minutes", "threads", "seed")
         for name in positive + not_negative:
             value = getattr(self, name)
             if not (math.isfinite(value) and (value > 0 if name in positive else value >= 0)):
@@ -47,6 +49,12 @@ class TrainingConfig:
         for name in ("warmup_share", "packed_share", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it is a share, from 0 to 1")
+        if self.beta2 == 1:
+            raise UsageError("beta2 is 1, so that gradients would never be counted; it must be under 1")
+        if self.seed >= 1 << 63:
+            raise UsageError(f"seed is {self.seed}; it must be under 2**63")
+        if not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"device is {self.device!r}; use auto, cpu, cuda, or cuda:N for one GPU of several")
 
     def learning_rate_for(self, width: int) -> float:
         """The configured rate, or the one for models ``width`` features wide."""

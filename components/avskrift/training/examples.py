@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avskrift.audio.constants import FRAMES_PER_POSITION, HOP_LENGTH, SAMPLE_RATE, WINDOW_SECONDS
+from avskrift.audio.constants import FRAMES_PER_POSITION, HOP_LENGTH, SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
 from avskrift.corpus.dataset import Clip
-from avskrift.errors import TrainingError
+from avskrift.errors import DatasetError, TrainingError
 from avskrift.training.windows import GAP_SECONDS, LABEL_ROOM, TOKENS_AROUND_A_CLIP, ClipSize, Window
 from avskrift.whisper.forward import IGNORED_LABEL
 from avskrift.whisper.tokens import TimedText, WhisperTokens
@@ -35,13 +35,16 @@ def make_batch(windows: Sequence[Window], clips: Sequence[Clip], tokens: Whisper
     """Decode, join and pad to the longest window of the batch, not to 30 s.
 
     Raises:
-        TrainingError: a window's label is longer than the decoder can read; nothing is cut silently.
+        DatasetError: a clip's audio cannot be decoded, or is longer than the dataset says, so that a window does not fit.
     """
     audio, labels, prompts = [], [], []
     for window in windows:
         inside = [clips[index] for index in window.clips]
         samples = [clip.samples() for clip in inside]
         audio.append(_join(samples))
+        if len(audio[-1]) > WINDOW_SAMPLES:
+            named = ", ".join(clip.clip_id for clip in inside)
+            raise DatasetError(f"clips {named}: their audio is longer than the dataset says; prepare the dataset again")
         labels.append(_label(inside, samples, tokens, language))
         prompts.append(len(tokens.prompt(language, timestamps=window.packed)))
     inputs, targets = _pad_labels(labels, prompts, end=tokens.end)

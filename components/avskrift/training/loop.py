@@ -17,10 +17,9 @@ from transformers import WhisperForConditionalGeneration
 from avskrift import logs
 from avskrift.audio.logmel_torch import LogMel
 from avskrift.corpus.dataset import Clip, Dataset
-from avskrift.errors import TrainingError
+from avskrift.errors import TrainingError, UsageError
 from avskrift.progress import progress as shown_progress
-from avskrift.storage.manifest import sha256_file
-from avskrift.training.checkpoint import Checkpoints, Progress
+from avskrift.training.checkpoint import Checkpoints, Progress, writing_weights
 from avskrift.training.config import TrainingConfig, learning_rate_factor
 from avskrift.training.examples import Batch, make_batch, measure
 from avskrift.training.validation import validation_wer
@@ -34,7 +33,10 @@ _log = logs.Log("training")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """What training came to; ``curve`` holds (step, name, value) of train_loss, learning_rate and validation_wer."""
+    """What training came to; ``curve`` holds (step, name, value) of train_loss, learning_rate and validation_wer.
+
+    ``epochs`` counts those that were begun.
+    """
 
     steps: int
     epochs: int
@@ -46,17 +48,24 @@ class TrainingResult:
     curve: tuple[tuple[int, str, float], ...]
 
 
-def train(base: Path, dataset: Dataset, config: TrainingConfig, *, checkpoints: Path, out: Path) -> TrainingResult:
+def train(base: Path, dataset: Dataset, config: TrainingConfig, *, checkpoints: Checkpoints, out: Path) -> TrainingResult:
     """Fine-tune the ``transformers`` Whisper in ``base`` on ``dataset`` and write the best model into the folder ``out``.
 
-    A killed run that is started again with the same arguments goes on from its newest whole checkpoint in
-    ``checkpoints``, where the job has a folder of its own until it is done.
+    A killed run that is started again with the same arguments goes on from its newest whole checkpoint. The checkpoints
+    are left for the caller to remove, once what came of the training is safe.
 
     Raises:
-        TrainingError: data that cannot be trained on, or a loss that is not finite.
+        UsageError: a device that this machine does not have.
+        LanguageError: the base model does not know ``config.language``.
+        DatasetError: a clip's audio is not what the dataset says.
+        TrainingError: data that cannot be trained on, or a loss or gradient that is not finite.
         CheckpointError: checkpoints are there, but none is whole.
+        DiskFullError: no space for a checkpoint; the ones before are intact.
     """
-    device = _device(config)
+    device = _device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
     clips = _clips(dataset, "train")
     validation = _clips(dataset, "validation")
     tokens = WhisperTokens(base / "tokenizer.json")
@@ -71,9 +80,7 @@ def train(base: Path, dataset: Dataset, config: TrainingConfig, *, checkpoints: 
     plan = [batch for epoch in epochs for batch in epoch]
     ends = frozenset(accumulate(len(epoch) for epoch in epochs))
     total = min(config.max_steps, len(plan)) if config.max_steps else len(plan)
-    job = _job(base, dataset, config)
-    store = Checkpoints(checkpoints / job[:16], job)
-    progress = store.resume(model, optimizer) or Progress()
+    progress = checkpoints.resume(model, optimizer) or Progress()
     saved_at = time.monotonic()
 
     _log.info("training.started", clips=len(clips), steps=total, from_step=progress.step, device=str(device), learning_rate=learning_rate)
@@ -86,18 +93,18 @@ def train(base: Path, dataset: Dataset, config: TrainingConfig, *, checkpoints: 
             progress = replace(progress, step=step + 1, curve=progress.curve + point)
             bar.advance(loss=value)
             if step + 1 in ends or step + 1 == total:
-                progress = _validate(model, features, validation, tokens, config, progress, store)
-            if step + 1 < total and time.monotonic() - saved_at >= config.checkpoint_minutes * 60:
-                store.save(model, optimizer, progress)
+                progress = _validate(model, features, validation, tokens, config, progress, checkpoints)
+            # The last step too: saving the model may fail, and must not cost more than any other moment.
+            if time.monotonic() - saved_at >= config.checkpoint_minutes * 60:
+                checkpoints.save(model, optimizer, progress)
                 saved_at = time.monotonic()
 
-    store.load_best(model)
+    checkpoints.load_best(model, progress)
     _save(model, base, out)
-    store.remove()
     assert progress.best_wer is not None, "the last step validates"
     return TrainingResult(
         steps=total,
-        epochs=config.epochs,
+        epochs=1 + sum(end < total for end in ends),
         best_step=progress.best_step,
         best_wer=progress.best_wer,
         train_clips=len(clips),
@@ -105,6 +112,12 @@ def train(base: Path, dataset: Dataset, config: TrainingConfig, *, checkpoints: 
         learning_rate=learning_rate,
         curve=progress.curve,
     )
+
+
+def job_digest(base_sha256: str, dataset_fingerprint: str, config: TrainingConfig) -> str:
+    """A digest of all that decides training's outcome: checkpoints of one job never serve another."""
+    decisive = {name: value for name, value in asdict(config).items() if name not in ("checkpoint_minutes", "device", "threads")}
+    return hashlib.sha256(json.dumps([base_sha256, dataset_fingerprint, decisive], sort_keys=True).encode()).hexdigest()
 
 
 def _step(
@@ -119,7 +132,7 @@ def _step(
     """One optimizer step; the loss before it.
 
     Raises:
-        TrainingError: the loss is not finite; the weights are those of before.
+        TrainingError: the loss or its gradient is not finite; the weights are those of before.
     """
     device = next(model.parameters()).device
     for group in optimizer.param_groups:
@@ -127,13 +140,18 @@ def _step(
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
         loss = whisper_loss(model, features(batch.samples.to(device)), batch.inputs.to(device), batch.labels.to(device))
     value = loss.item()
-    if not math.isfinite(value):
-        raise TrainingError(f"the loss became {value} on clips {', '.join(batch.clip_ids)}; look at them, or lower the learning rate")
+    _refuse_not_finite("loss", value, batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+    _refuse_not_finite("gradient", norm.item(), batch)
     optimizer.step()
     return value
+
+
+def _refuse_not_finite(what: str, value: float, batch: Batch) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(f"the {what} became {value} on clips {', '.join(batch.clip_ids)}; look at them, or lower the learning rate")
 
 
 def _validate(
@@ -143,15 +161,15 @@ def _validate(
     tokens: WhisperTokens,
     config: TrainingConfig,
     progress: Progress,
-    store: Checkpoints,
+    checkpoints: Checkpoints,
 ) -> Progress:
     """Measure the validation WER; keep the weights if they are the best so far."""
     wer = validation_wer(model, features, clips, tokens, language=config.language)
     progress = replace(progress, curve=(*progress.curve, (progress.step, "validation_wer", wer)))
     _log.info("training.validated", step=progress.step, validation_wer=wer)
     if progress.best_wer is None or wer < progress.best_wer:
-        store.save_best(model)
-        progress = replace(progress, best_wer=wer, best_step=progress.step)
+        sha256 = checkpoints.save_best(model, progress.step)
+        progress = replace(progress, best_wer=wer, best_step=progress.step, best_sha256=sha256)
     return progress
 
 
@@ -179,24 +197,19 @@ def _clips(dataset: Dataset, split: str) -> list[Clip]:
     return clips
 
 
-def _device(config: TrainingConfig) -> torch.device:
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _job(base: Path, dataset: Dataset, config: TrainingConfig) -> str:
-    """A digest of all that decides training's outcome: checkpoints of one job never serve another."""
-    weights = [sha256_file(file) for file in sorted(base.glob("*.safetensors"))]
-    decisive = {name: value for name, value in asdict(config).items() if name not in ("checkpoint_minutes", "device", "threads")}
-    return hashlib.sha256(json.dumps([weights, dataset.description.fingerprint, decisive], sort_keys=True).encode()).hexdigest()
+def _device(name: str) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if has_cuda else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (not has_cuda or (device.index or 0) >= torch.cuda.device_count()):
+        raise UsageError(f"device is {name!r}, and PyTorch finds no such GPU on this machine; use auto or cpu")
+    return device
 
 
 def _save(model: WhisperForConditionalGeneration, base: Path, out: Path) -> None:
-    model.save_pretrained(out)
+    with writing_weights():
+        model.save_pretrained(out)
     copy_companions(base, out)
     if not (out / WEIGHTS_FILE).is_file():
         raise TrainingError(f"{out}: the model was saved in shards; a single {WEIGHTS_FILE} is what export reads")

@@ -13,6 +13,8 @@ from avskrift.storage.atomic import atomic_folder, write_json
 
 TRAINING_FILE = "training.json"
 CURVES_FILE = "curves.jsonl"
+_TEXTS = ("base_model", "base_model_sha256", "dataset_fingerprint", "language")
+_MAPPINGS = ("parameters", "result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,13 @@ def read_report(folder: Path) -> TrainingReport:
     """
     path = folder / TRAINING_FILE
     try:
-        return TrainingReport(**json.loads(path.read_text(encoding="utf-8")))
+        return _checked(TrainingReport(**json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(f"{path}: not a training report ({type(error).__name__}); give the folder that fine_tune wrote") from error
+
+
+def _checked(report: TrainingReport) -> TrainingReport:
+    for name in _TEXTS + _MAPPINGS:
+        if not isinstance(getattr(report, name), str if name in _TEXTS else dict):
+            raise TypeError(f"{name} has the wrong type")
+    return report

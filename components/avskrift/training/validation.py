@@ -14,7 +14,7 @@ from avskrift.errors import TrainingError
 from avskrift.text.normaliser import normalise
 from avskrift.training.examples import pad_audio
 from avskrift.whisper.forward import generate
-from avskrift.whisper.tokens import WhisperTokens
+from avskrift.whisper.tokens import MAX_LABEL_TOKENS, WhisperTokens
 
 _BATCH_CLIPS = 16
 _TOKENS_PER_SECOND = 15  # generous for speech; what runs past it is a repetition loop
@@ -31,6 +31,8 @@ def validation_wer(
         TrainingError: the clips' transcripts hold no words.
     """
     device = next(model.parameters()).device
+    prompt = tokens.prompt(language)
+    room = MAX_LABEL_TOKENS - len(prompt)
     model.train(mode=False)
     references, hypotheses = [], []
     for batch in _by_length(clips):
@@ -39,9 +41,9 @@ def validation_wer(
             rows = generate(
                 model,
                 features(samples),
-                prompt=tokens.prompt(language),
+                prompt=prompt,
                 end=tokens.end,
-                max_tokens=_TOKENS_AT_LEAST + int(_TOKENS_PER_SECOND * max(clip.duration_s for clip in batch)),
+                max_tokens=min(room, _TOKENS_AT_LEAST + int(_TOKENS_PER_SECOND * max(clip.duration_s for clip in batch))),
                 suppress=model.generation_config.suppress_tokens or (),
                 suppress_first=model.generation_config.begin_suppress_tokens or (),
             )

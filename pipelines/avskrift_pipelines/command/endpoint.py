@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -92,7 +93,8 @@ def status(json_: JsonFlag = False) -> None:
 def _how_to_open(uri: str) -> str:
     if uri.startswith(("http://", "https://")):
         return public_uri(uri)
-    return f"mlflow ui --backend-store-uri {public_uri(uri)} --port 5000   then open http://127.0.0.1:5000"
+    mlflow = Path(sys.executable).parent / "mlflow"
+    return f"{mlflow} ui --backend-store-uri {public_uri(uri)} --port 5000   then open http://127.0.0.1:5000"
 
 
 def _default_model() -> str:

@@ -21,12 +21,10 @@ def export(model: dsl.Input[dsl.Model], training: dsl.Input[dsl.Artifact], packa
     Returns:
         The package's URI, for steps that must not download it, and the digest of its bytes.
     """
-    from pathlib import Path
-
     from avskrift.steps.boundary import boundary
     from avskrift.steps.export.step import Config, run
 
     with boundary("export"):
-        result = run(Config(model=Path(model.path), training=Path(training.path), out=Path(package.path)))
+        result = run(Config(model=model.path, training=training.path, out=package.path))
         package.metadata.update({"sha256": result.sha256, "base_model": result.package.description.base_model})
         return (package.uri, result.sha256)

@@ -34,8 +34,6 @@ def fine_tune(
         packed_share: Share of clips trained inside windows of several clips with timestamps.
         seed: Decides order and batches.
     """
-    from pathlib import Path
-
     from avskrift.steps.boundary import boundary
     from avskrift.steps.fine_tune.step import Config, run
     from avskrift.training.config import TrainingConfig
@@ -49,6 +47,5 @@ def fine_tune(
             packed_share=packed_share,
             seed=int(seed),
         )
-        paths = {"dataset": Path(dataset.path), "out": Path(model.path), "report": Path(training.path)}
-        result = run(Config(base_model=base_model, training=settings, **paths))
+        result = run(Config(dataset=dataset.path, base_model=base_model, out=model.path, report=training.path, training=settings))
         metrics.log_metric("validation_wer", result.training.best_wer)
