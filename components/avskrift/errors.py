@@ -8,6 +8,7 @@ Anything else that escapes is a bug and keeps its traceback.
 from __future__ import annotations
 
 import errno
+import os
 from typing import ClassVar
 
 
@@ -189,9 +190,11 @@ class InterruptedRunError(AvskriftError):
     exit_code = 130
 
 
-def disk_full(error: OSError, *, where: object) -> DiskFullError | None:
-    """The error tree's word for ``ENOSPC``/``EDQUOT`` while writing ``where``; None for any other OSError."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+def disk_full(error: BaseException, *, where: object) -> DiskFullError | None:
+    """The error tree's word for ``ENOSPC``/``EDQUOT`` while writing ``where``; None for anything else."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    # Safetensors, shutil.copytree and others wrap what the system said: its words are all that is left of it.
+    if getattr(error, "errno", None) not in codes and not any(os.strerror(code) in str(error) for code in codes):
         return None
     return DiskFullError(f"no space left on the disk that holds {where}; free some and run the same command again")
 

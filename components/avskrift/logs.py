@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -33,11 +34,13 @@ FORBIDDEN_FIELDS = frozenset(
         "authorization",
     }
 )
+_RESERVED_FIELDS = frozenset({"time", "level", "logger"})  # what every line begins with
 _CREDENTIALS = re.compile(
     r"(?i)(?P<userinfo>(?<=://)[^/@\s]+@)"
-    r"|(?P<query>(?<=\?)[^\s]*(?:signature|token|key|credential)[^\s]*)"
+    r"|(?P<query>(?<=\?)[^\s]*(?:sig|token|key|credential|secret|password)[^\s]*)"
     r"|(?P<header>\b(?:bearer|basic)\s+[a-z0-9._~+/=-]+)"
-    r"|(?P<aws>\bAKIA[0-9A-Z]{16}\b)"
+    r"|(?P<aws>\bA(?:KIA|SIA)[0-9A-Z]{16}\b)"
+    r"|(?P<hub>\bhf_[a-z0-9]{20,}\b)"
 )
 
 
@@ -60,15 +63,19 @@ class Log:
         self._emit(logging.ERROR, event, fields)
 
     def _emit(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        forbidden = FORBIDDEN_FIELDS.intersection(fields)
+        forbidden = FORBIDDEN_FIELDS.intersection(map(str.lower, fields))
         if forbidden:
             raise ValueError(f"log event {event!r} carries {sorted(forbidden)}: transcripts, names and secrets stay out of logs")
+        if _RESERVED_FIELDS.intersection(fields):
+            raise ValueError(
+                f"log event {event!r} carries {sorted(_RESERVED_FIELDS.intersection(fields))}: every line has those; rename it"
+            )
         if self._logger.isEnabledFor(level):
             self._logger.log(level, event, extra={"fields": fields})
 
 
 def redact(value: str) -> str:
-    """``value`` with user info, signed query strings, authorization headers and AWS key ids replaced by ``[redacted]``."""
+    """``value`` with user info, signed query strings, authorization headers, AWS key ids and hub tokens replaced by ``[redacted]``."""
     return _CREDENTIALS.sub("[redacted]", value)
 
 
@@ -84,7 +91,8 @@ class _Formatter(logging.Formatter):
             head = {"time": _timestamp(record.created), "level": record.levelname.lower(), "logger": record.name, "event": event}
             line = json.dumps(head | fields, ensure_ascii=False)
         else:
-            shown = " ".join(f"{name}={value}" for name, value in fields.items())
+            # A value must not end the line: what follows would read as an event of its own.
+            shown = " ".join(f"{name}={value}".replace("\r", "\\r").replace("\n", "\\n") for name, value in fields.items())
             line = f"{_timestamp(record.created)} {record.levelname.lower():7} {event} {shown}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -113,7 +121,7 @@ def configure(*, level: str | None = None, fmt: str | None = None, stream: TextI
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
-        return round(value, 6)
+        return round(value, 6) if math.isfinite(value) else str(value)  # JSON has no word for NaN
     return value if isinstance(value, (int, bool, type(None))) else redact(str(value))
 
 

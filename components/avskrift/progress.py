@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from avskrift import logs
+from avskrift.errors import UsageError
 
 EVENT = "progress"
 INTERVAL_VARIABLE = "AVSKRIFT_PROGRESS_SECONDS"  # seconds between log lines; a runner that draws its own bar asks for more
@@ -24,7 +25,7 @@ class Progress:
     def __init__(self, label: str, total: int, done: int, unit: str) -> None:
         self._label, self._total, self._done, self._unit = label, total, done, unit
         self._first, self._started, self._logged = done, time.monotonic(), time.monotonic()
-        self._interval = float(os.environ.get(INTERVAL_VARIABLE) or _INTERVAL_SECONDS)
+        self._interval = _interval_seconds()
         self._bar = tqdm(total=total, initial=done, desc=label, unit=unit) if sys.stderr.isatty() else None
 
     def advance(self, count: int = 1, **figures: float) -> None:
@@ -47,9 +48,21 @@ class Progress:
         return round((self._total - self._done) / rate) if rate else -1
 
 
+def _interval_seconds() -> float:
+    given = os.environ.get(INTERVAL_VARIABLE) or _INTERVAL_SECONDS
+    try:
+        return float(given)
+    except ValueError as error:
+        raise UsageError(f"{INTERVAL_VARIABLE} is {given!r}; give seconds, like {_INTERVAL_SECONDS}") from error
+
+
 @contextmanager
 def progress(label: str, *, total: int, done: int = 0, unit: str = "clips") -> Iterator[Progress]:
-    """Show progress over ``total`` units of which ``done`` are behind us."""
+    """Show progress over ``total`` units of which ``done`` are behind us.
+
+    Raises:
+        UsageError: ``AVSKRIFT_PROGRESS_SECONDS`` is not a number.
+    """
     shown = Progress(label, total, done, unit)
     try:
         yield shown

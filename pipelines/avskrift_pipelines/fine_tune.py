@@ -35,6 +35,7 @@ def fine_tune_pipeline(
     learning_rate: float = 0.0,
     batch_seconds: float = 40.0,
     packed_share: float = 0.5,
+    checkpoint_minutes: float = 2.0,
     seed: int = 1,
     baseline: str = "openai/whisper-small",
     max_wer: float = 0.3,
@@ -62,6 +63,7 @@ def fine_tune_pipeline(
         learning_rate: Peak learning rate; 0 for the one that suits the model's size.
         batch_seconds: Seconds of audio in a training step, padding included.
         packed_share: Share of clips trained inside windows of several clips with timestamps.
+        checkpoint_minutes: Minutes between checkpoints, from which a stopped run goes on.
         seed: Decides the order of training.
         baseline: The model to beat, by any model URI; models:/NAME@champion is what serves today.
         max_wer: Highest word error rate that passes the gate, as a fraction.
@@ -92,6 +94,7 @@ def fine_tune_pipeline(
             learning_rate=learning_rate,
             batch_seconds=batch_seconds,
             packed_share=packed_share,
+            checkpoint_minutes=checkpoint_minutes,
             seed=seed,
         )
         trained.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1).set_cpu_limit("8").set_memory_limit("32Gi")

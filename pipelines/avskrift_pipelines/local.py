@@ -25,7 +25,7 @@ from avskrift.errors import AvskriftError, BusyError, InterruptedRunError, StepF
 from avskrift.progress import INTERVAL_VARIABLE
 from avskrift.steps.boundary import PARENT_VARIABLE, RECORDS_VARIABLE, TERMINATION_LOG_VARIABLE
 from avskrift.storage.atomic import sweep, write_json
-from avskrift.storage.paths import home
+from avskrift.storage.paths import cache, home
 from avskrift_pipelines.fine_tune import fine_tune_pipeline
 from avskrift_pipelines.interruption import Interruption
 from avskrift_pipelines.memory import PeakMemory
@@ -144,7 +144,8 @@ def _clean_up_after_killed_runs(runs: Path) -> None:
             sweep(folder)
         shutil.rmtree(state_file.parent / "tmp", ignore_errors=True)
         write_json(state_file, state | {"state": "killed"})
-    sweep(runs.parent / "cache" / "transformers")
+    for cached in [path for path in cache().glob("*") if path.is_dir()]:
+        sweep(cached)
 
 
 def _is_this_program(pid: int) -> bool:

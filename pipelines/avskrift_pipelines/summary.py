@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def summarise(run: LocalRun) -> Outcome:
     return Outcome(
         summary=summary,
         examples=_telling(read_clip_results(evaluation_folder)),
-        sample=_needed(run, "prepare", "sample") / SAMPLE_FILE,
+        sample=_within_reach(_needed(run, "prepare", "sample") / SAMPLE_FILE, run.folder / SAMPLE_FILE),
         report=evaluation_folder / "report.html",
     )
 
@@ -108,10 +109,14 @@ def show(outcome: Outcome, console: Console) -> None:
         highlight=False,
     )
     if summary.endpoint:
-        console.print(
-            f"  Version {summary.model_version} is registered in MLflow and answers at {summary.endpoint}. Ask it:\n", highlight=False
-        )
-        console.print(f"  {curl_line(summary.endpoint, outcome.sample)}\n", soft_wrap=True, markup=False, highlight=False)
+        said = f"  Version {summary.model_version} is registered in MLflow and answers at {summary.endpoint}. Ask it:"
+        console.print(f"{said}\n\n  {curl_line(summary.endpoint, outcome.sample)}\n", soft_wrap=True, markup=False, highlight=False)
+
+
+def _within_reach(source: Path, target: Path) -> Path:
+    """The sample under a name short enough to paste, relative to the working folder where it lies below it."""
+    shutil.copyfile(source, target)
+    return target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
 
 
 def curl_line(endpoint: str, recording: Path) -> str:
@@ -131,7 +136,8 @@ def _side_by_side(examples: tuple[ClipResult, ...]) -> Table:
 
 def _telling(clips: list[ClipResult]) -> tuple[ClipResult, ...]:
     """The clips of median improvement, so that nothing is shown at its best or worst."""
-    ordered = sorted(clips, key=lambda clip: (clip.baseline_errors - clip.candidate_errors, clip.clip_id))
+    sentences = {clip.reference: clip for clip in clips}.values()  # of a sentence with several speakers, one
+    ordered = sorted(sentences, key=lambda clip: (clip.baseline_errors - clip.candidate_errors, clip.clip_id))
     middle = len(ordered) // 2
     return tuple(ordered[max(0, middle - 1) : middle + _EXAMPLES - 1])
 

@@ -26,6 +26,8 @@ class LogMel(torch.nn.Module):
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         spectrum = torch.stft(samples, N_FFT, HOP_LENGTH, window=self.window, return_complex=True)
         power = spectrum[..., :-1].abs() ** 2
-        log_mel = (self.filters @ power).clamp(min=1e-10).log10()
+        with torch.autocast(samples.device.type, enabled=False):  # eight bits of mantissa are too few for a power spectrum
+            mel = self.filters @ power
+        log_mel = mel.clamp(min=1e-10).log10()
         log_mel = torch.maximum(log_mel, log_mel.amax(dim=(1, 2), keepdim=True) - 8.0)
         return (log_mel + 4.0) / 4.0

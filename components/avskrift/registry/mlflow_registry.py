@@ -24,6 +24,8 @@ from avskrift.storage.door import local_path
 
 RUN_VARIABLE = "MLFLOW_RUN_ID"
 PACKAGE_FOLDER = "package"  # among a run's artifacts, where a server keeps a package that lay on this machine
+# Without it MLflow's page takes the runs for evaluations of prompts.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _PARENT_RUN_TAG = "mlflow.parentRunId"
 _METRICS_A_BATCH = 1000  # MLflow's limits on one request
 _PARAMETERS_A_BATCH = 100
@@ -200,7 +202,9 @@ class MlflowRegistry:
         if found is None:
             # Without a server, MLflow's own default would be a folder below wherever the command happened to run.
             artifacts = (self._database.parent / "artifacts").as_uri() if self._database else None
-            self._ignoring("RESOURCE_ALREADY_EXISTS", lambda: self._client.create_experiment(name, artifact_location=artifacts))
+            self._ignoring(
+                "RESOURCE_ALREADY_EXISTS", lambda: self._client.create_experiment(name, artifact_location=artifacts, tags=_EXPERIMENT_TAGS)
+            )
             found = self._client.get_experiment_by_name(name)
         if found is None:
             raise RegistryError(f"MLflow at {self.uri} neither has nor takes an experiment named {name!r}; choose another name")

@@ -14,14 +14,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
 from avskrift import logs
-from avskrift.errors import AvskriftError, InterruptedRunError, disk_full
+from avskrift.errors import AvskriftError, InterruptedRunError, UsageError, disk_full
 from avskrift.storage.atomic import write_json
 
 RECORDS_VARIABLE = "AVSKRIFT_STEP_RECORDS"  # a folder for <step>.json; set by the local runner
@@ -41,12 +41,12 @@ def boundary(step: str) -> Iterator[None]:
     Raises:
         SystemExit: with the exit code of the error tree; 1, after a traceback, for what is not in the tree.
     """
-    logs.configure()
-    signal.signal(signal.SIGTERM, _interrupt)
-    _die_with_the_runner()
     started = time.monotonic()
-    _log.info("step.started", step=step)
     try:
+        logs.configure()
+        signal.signal(signal.SIGTERM, _interrupt)
+        _die_with_the_runner()
+        _log.info("step.started", step=step)
         yield
     except BaseException as error:
         # A terminal and a runner may both send the signal; the second must not cut the record of the first short.
@@ -70,9 +70,7 @@ def as_failure(error: BaseException) -> AvskriftError | None:
         return error
     if isinstance(error, KeyboardInterrupt):
         return InterruptedRunError("stopped before it was finished; run the same command again to go on")
-    if isinstance(error, OSError):
-        return disk_full(error, where=error.filename or Path.cwd())
-    return None
+    return disk_full(error, where=getattr(error, "filename", None) or Path.cwd())
 
 
 def peak_rss_mb() -> float:
@@ -121,13 +119,16 @@ def _die_with_the_runner() -> None:
         return
     try:
         runner = psutil.Process(int(pid))
-    except (ValueError, psutil.NoSuchProcess):
-        os._exit(InterruptedRunError.exit_code)
+    except ValueError as error:
+        raise UsageError(f"{PARENT_VARIABLE} is {pid!r}; it is set by the local runner to its process id, so unset it") from error
+    except psutil.NoSuchProcess as error:
+        raise InterruptedRunError("the runner that started this step is gone; run the same command again") from error
     threading.Thread(target=_watch, args=(runner,), daemon=True, name="runner-watch").start()
 
 
 def _watch(runner: psutil.Process) -> None:
-    while runner.is_running() and runner.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(_PARENT_CHECK_SECONDS)
+    with suppress(psutil.NoSuchProcess):  # it may end between the two questions
+        while runner.is_running() and runner.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_PARENT_CHECK_SECONDS)
     # os._exit: no clean-up may hold a process that nobody waits for; half-written artifacts are swept by the next run.
     os._exit(InterruptedRunError.exit_code)

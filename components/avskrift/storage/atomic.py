@@ -6,6 +6,7 @@ from what a living one is writing, and swept.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,13 +15,29 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
 from avskrift.errors import StorageError, disk_full
 
-_TEMPORARY = re.compile(r"^\..+\.tmp-(?P<pid>\d+)-[0-9a-f]{8}$")
+# tmp: being written. old: the previous artifact, while the new one takes its name.
+_LEFT_BEHIND = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|old)-(?P<pid>\d+)-[0-9a-f]{8}$")
+_CLOCK_SECONDS = 2.0  # a process's start is known no better
+_REFUSALS = frozenset(
+    {
+        errno.EACCES,
+        errno.EBUSY,
+        errno.EEXIST,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
 
 
 @contextmanager
@@ -32,7 +49,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         StorageError: the folder cannot be written.
     """
     with _writing(path):
-        temporary = _temporary_sibling(path)
+        temporary = _sibling(path, "tmp")
         try:
             yield temporary
             _flush(temporary)
@@ -50,12 +67,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         StorageError: the folder cannot be written.
     """
     with _writing(path):
-        temporary = _temporary_sibling(path)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        temporary = _sibling(path, "tmp")
         try:
             temporary.mkdir()
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
+                    _let_read(file, like=temporary)
                     _flush(file)
             _replace_folder(temporary, path)
         finally:
@@ -82,18 +102,51 @@ def refuse_to_replace(path: Path, *, unless: str) -> None:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what dead processes left half written directly in ``folder``; return what was removed."""
+    """Remove what dead processes left half written directly in ``folder``; return what was removed.
+
+    An artifact that was moved aside by a process that died before the new one took its name is put back.
+    """
     removed = []
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        match = _TEMPORARY.match(entry.name)
-        if match and not psutil.pid_exists(int(match["pid"])):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-            removed.append(entry)
+    for entry in list(folder.iterdir()) if folder.is_dir() else ():
+        match = _LEFT_BEHIND.match(entry.name)
+        if not match or _is_being_written(entry, int(match["pid"])):
+            continue
+        target = folder / match["name"]
+        if match["kind"] == "old" and not target.exists():
+            entry.rename(target)
+            continue
+        _remove(entry)
+        removed.append(entry)
     return removed
 
 
-def _temporary_sibling(path: Path) -> Path:
-    return path.parent / f".{path.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+def _sibling(path: Path, kind: Literal["tmp", "old"]) -> Path:
+    return path.parent / f".{path.name}.{kind}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _is_being_written(entry: Path, pid: int) -> bool:
+    """Whether the process that made ``entry`` lives. Containers give every first process the same number, so its start counts too."""
+    try:
+        writer = psutil.Process(pid)
+        changed = entry.lstat().st_ctime
+        return writer.status() != psutil.STATUS_ZOMBIE and writer.create_time() <= changed + _CLOCK_SECONDS
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
+
+
+def _let_read(file: Path, *, like: Path) -> None:
+    """Safetensors writes files that only their owner may read; the next step may run as somebody else."""
+    mode = file.stat().st_mode
+    wanted = mode | (like.stat().st_mode & 0o444)
+    if wanted != mode:
+        file.chmod(wanted)
 
 
 def _flush(file: Path) -> None:
@@ -106,11 +159,16 @@ def _flush(file: Path) -> None:
 
 def _replace_folder(source: Path, target: Path) -> None:
     """Rename ``source`` to ``target``; an older ``target`` is moved aside first, since rename(2) takes empty folders only."""
-    aside = _temporary_sibling(target)
-    if target.exists():
-        target.rename(aside)
-    source.rename(target)
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = _sibling(target, "old")
+    try:
+        if target.exists():
+            target.rename(aside)
+        source.rename(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+    _remove(aside)
 
 
 @contextmanager
@@ -119,10 +177,12 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
+    except Exception as error:
         full = disk_full(error, where=path.parent)
         if full is not None:
             raise full from error
-        if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)):
-            raise StorageError(f"cannot write {path}: {error.strerror}; choose another folder or mend its permissions") from error
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            culprit = str(error.filename or path)
+            at = "" if Path(culprit).is_relative_to(path.parent) else f" at {culprit}"
+            raise StorageError(f"cannot write {path}: {error.strerror}{at}; choose another folder or mend its permissions") from error
         raise

@@ -20,7 +20,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from avskrift.errors import ModelUnavailableError, StorageError, UsageError
+from avskrift.errors import ModelUnavailableError, StorageError, UsageError, disk_full
 from avskrift.storage import bundled
 from avskrift.storage.atomic import atomic_folder
 from avskrift.storage.paths import cache
@@ -39,6 +39,8 @@ def fetch(uri: str) -> Path:
         IntegrityError: bundled weights with the wrong sha256.
         StorageError: the store refused, or the disk is full.
     """
+    if not uri.strip():
+        raise UsageError("no URI was given; name a folder, a hub id like openai/whisper-small, or package:whisper-base")
     match = _SCHEME.match(uri)
     if match is None:
         return _local_or_hub(uri)
@@ -46,7 +48,10 @@ def fetch(uri: str) -> Path:
     opener = _OPENERS.get(scheme)
     if opener is not None:
         return opener(uri)
-    return fetch(_resolve_with_plugin(scheme, uri))
+    resolved = _resolve_with_plugin(scheme, uri)
+    if resolved.lower().startswith(f"{scheme}:"):
+        raise ModelUnavailableError(f"{uri}: leads to {resolved}, which is no place where bytes are kept; register the model again")
+    return fetch(resolved)
 
 
 def local_path(uri: str) -> Path | None:
@@ -69,14 +74,18 @@ def _local_or_hub(uri: str) -> Path:
 
 
 def _from_file(uri: str) -> Path:
+    if urlsplit(uri).netloc not in ("", "localhost"):
+        raise UsageError(f"{uri}: names another machine; write file:///a/folder, with three slashes")
     folder = local_path(uri)
     if folder is None or not folder.is_dir():
-        raise ModelUnavailableError(f"{uri}: no such folder on this machine")
-    return folder
+        raise ModelUnavailableError(f"{uri}: no such folder on this machine; check the path")
+    return folder.absolute()
 
 
 def _from_claim(uri: str) -> Path:
     parts = urlsplit(uri)
+    if not parts.netloc:
+        raise UsageError(f"{uri}: names no claim; write pvc://CLAIM/a/folder")
     folder = Path(os.environ.get("AVSKRIFT_PVC_ROOT") or "/mnt/pvc") / parts.netloc / unquote(parts.path).lstrip("/")
     if not folder.is_dir():
         raise ModelUnavailableError(f"{uri}: {folder} is not there; mount the claim {parts.netloc} or set AVSKRIFT_PVC_ROOT")
@@ -85,15 +94,17 @@ def _from_claim(uri: str) -> Path:
 
 def _from_hub(uri: str) -> Path:
     from huggingface_hub import snapshot_download  # the ops image has no hub client, and needs none until here
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repository = uri.removeprefix("hf://")
     try:
         # Safetensors only: pickled weights are never fetched, so they can never be loaded.
         return Path(snapshot_download(repository, allow_patterns=["*.safetensors", "*.json", "*.txt"], cache_dir=cache() / "hub"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = type(error).__name__
-        raise ModelUnavailableError(f"{uri}: cannot be had from the Hugging Face hub ({reason}); {OFFLINE_ALTERNATIVES}") from error
+    except Exception as error:  # the hub's client lets through what its HTTP library raises, whose name changes between releases
+        full = disk_full(error, where=cache() / "hub")
+        if full is not None:
+            raise full from error
+        reason = f"no such folder, and not to be had from the Hugging Face hub ({type(error).__name__})"
+        raise ModelUnavailableError(f"{uri}: {reason}; {OFFLINE_ALTERNATIVES}") from error
 
 
 def _from_s3(uri: str) -> Path:
@@ -103,27 +114,32 @@ def _from_s3(uri: str) -> Path:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    parts = urlsplit(uri)
-    prefix = parts.path.strip("/") + "/"
+    bucket, _, path = uri[len("s3://") :].partition("/")  # not urlsplit: "#" and "?" may stand in a key
+    if not bucket:
+        raise UsageError(f"{uri}: names no bucket; write s3://BUCKET/a/folder")
+    prefix = f"{path.strip('/')}/".lstrip("/")
     try:
         client = boto3.client(
             "s3",
             endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
             config=Config(signature_version="s3v4", retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),
         )
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=parts.netloc, Prefix=prefix)
-        objects = sorted((entry["Key"], entry["Size"], entry["ETag"]) for page in pages for entry in page.get("Contents", ()))
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        listed = sorted((entry["Key"], entry["Size"], entry["ETag"]) for page in pages for entry in page.get("Contents", ()))
+        objects = [entry for entry in listed if not entry[0].endswith("/")]  # consoles mark folders with empty objects
         if not objects:
             raise ModelUnavailableError(f"{uri}: nothing is stored under that prefix; check the bucket and the path")
         target = cache() / "s3" / hashlib.sha256(repr((uri, objects)).encode()).hexdigest()[:32]
         if not target.is_dir():
             with atomic_folder(target) as folder:
                 for key, _size, _tag in objects:
-                    path = _inside(folder, key.removeprefix(prefix))
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    client.download_file(parts.netloc, key, str(path))
-    except (BotoCoreError, ClientError, Boto3Error) as error:
-        raise StorageError(f"{uri}: the store did not give it ({type(error).__name__}); check endpoint, credentials and path") from error
+                    file = _inside(folder, key.removeprefix(prefix))
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    client.download_file(bucket, key, str(file))
+    except (BotoCoreError, ClientError, Boto3Error, ValueError) as error:  # ValueError: an endpoint that is no URL
+        code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else str(error)
+        reason = f"{type(error).__name__}: {code}"
+        raise StorageError(f"{uri}: the store did not give it ({reason}); check endpoint, credentials and path") from error
     return target
 
 

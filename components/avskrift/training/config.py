@@ -21,7 +21,10 @@ class TrainingConfig:
     ``batch_seconds`` is audio a step, padding included; ``packed_share`` is the share of clips that are trained inside
     windows of several clips with timestamps, the rest alone, so that the model reads any encoder context.
     ``learning_rate`` 0 takes the one for the model's width. ``max_steps`` 0 means all epochs. ``max_gradient_norm`` is
-    the norm that gradients are clipped to.
+    the norm that gradients are clipped to. A kill costs ``checkpoint_minutes`` of work and what was under way; 0 saves each step.
+
+    Raises:
+        UsageError: a value that cannot be, by name.
     """
 
     language: str = "sv"

@@ -213,3 +213,5 @@ def _save(model: WhisperForConditionalGeneration, base: Path, out: Path) -> None
     copy_companions(base, out)
     if not (out / WEIGHTS_FILE).is_file():
         raise TrainingError(f"{out}: the model was saved in shards; a single {WEIGHTS_FILE} is what export reads")
+    # Safetensors lets the owner alone read what it writes; the steps that follow may run as another user.
+    (out / WEIGHTS_FILE).chmod((out / "config.json").stat().st_mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,9 @@ def model_card(
     base_model: str, languages: Sequence[str], context: EncoderContext, dataset_fingerprint: str, training: Mapping[str, Any]
 ) -> str:
     """Markdown with the front matter that model hubs read."""
-    front = ["---", "library_name: ctranslate2", "pipeline_tag: automatic-speech-recognition", f"base_model: {base_model}"]
+    front = ["---", "library_name: ctranslate2", "pipeline_tag: automatic-speech-recognition", f"base_model: {json.dumps(base_model)}"]
     if languages:
-        front.append(f"language: [{', '.join(languages)}]")
+        front.append(f"language: {json.dumps(list(languages))}")  # quoted: to YAML a bare no is false, not Norwegian
     policy = _POLICIES[context.policy].format(step=context.multiple_frames / 100, least=context.minimum_frames / 100)
     adapted = f"Fine-tuned for {', '.join(languages)} from `{base_model}`." if languages else f"`{base_model}`, not adapted."
     lines = [

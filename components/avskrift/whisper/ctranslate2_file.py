@@ -47,13 +47,16 @@ def whisper_state(variables: dict[str, Array]) -> dict[str, npt.NDArray[np.float
     from the encoder; Whisper's k has no bias, which the stack holds as zeros.
 
     Raises:
-        PackageError: a variable is quantised to integers, from which the weights cannot be had back.
+        PackageError: a variable that no Whisper has, or one quantised to integers, from which the weights cannot be had back.
     """
     weights = {name: value for name, value in variables.items() if value.ndim and name.startswith(("encoder/", "decoder/"))}
     for name, value in weights.items():
         if value.dtype not in (np.float16, np.float32):
             raise PackageError(f"{name} is {value.dtype}: quantised weights do not convert back; take the float16 model")
-    return dict(entry for name, value in weights.items() for entry in _targets(name, value.astype(np.float32)))
+    try:
+        return dict(entry for name, value in weights.items() for entry in _targets(name, value.astype(np.float32)))
+    except (KeyError, ValueError) as error:
+        raise PackageError(f"a variable that no Whisper has ({error}); take a Whisper that CTranslate2 4.x converted") from error
 
 
 def _targets(name: str, value: npt.NDArray[np.float32]) -> list[tuple[str, npt.NDArray[np.float32]]]:

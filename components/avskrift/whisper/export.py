@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from avskrift.errors import PackageError
 from avskrift.storage.atomic import atomic_folder, write_json
 from avskrift.storage.door import fetch
 from avskrift.storage.manifest import digest_folder, manifest_digest
-from avskrift.storage.paths import cache
+from avskrift.storage.paths import cache, home
 from avskrift.whisper.card import model_card
 from avskrift.whisper.package import (
     CTRANSLATE2_FOLDER,
@@ -30,9 +30,10 @@ from avskrift.whisper.package import (
     is_package,
     open_package,
 )
-from avskrift.whisper.transformers_folder import check_transformers_folder, open_model
+from avskrift.whisper.transformers_folder import TOKENIZER_FILE, check_transformers_folder, open_model
 
 CARD_FILE = "README.md"
+_COPIED = (".safetensors", ".json", ".txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,8 @@ def export_package(transformers: Path, out: Path, provenance: Provenance) -> Mod
     """
     check_transformers_folder(transformers, str(transformers))
     with atomic_folder(out) as folder:
-        shutil.copytree(transformers, folder / TRANSFORMERS_FOLDER, copy_function=_link_or_copy)
-        _convert(folder / TRANSFORMERS_FOLDER, folder / CTRANSLATE2_FOLDER)
+        _copy_model(transformers, folder / TRANSFORMERS_FOLDER)
+        _convert(transformers, folder / CTRANSLATE2_FOLDER)
         (folder / CARD_FILE).write_text(
             model_card(
                 provenance.base_model, provenance.languages, provenance.encoder_context, provenance.dataset_fingerprint, provenance.training
@@ -101,18 +102,28 @@ def transformers_digest(folder: Path) -> str:
     return manifest_digest(digest_folder(folder))
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    """Everything here is replaced by rename and never written in place, so two folders may share a file's bytes."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _copy_model(source: Path, target: Path) -> None:
+    """Weights, settings and tokenizer; pickles and a trainer's checkpoints stay where they are."""
+    target.mkdir()
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.suffix in _COPIED:
+            _link_or_copy(file.resolve(), target / file.name)  # resolved: the hub's cache is made of links
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """In our own state folder files are replaced by rename and never written in place, so two names may share the bytes."""
+    if source.is_relative_to(home().resolve()):
+        with suppress(OSError):
+            target.hardlink_to(source)
+            return
+    shutil.copyfile(source, target)
 
 
 def _convert(transformers: Path, out: Path) -> None:
     transformers_logging.disable_progress_bar()
     # The timestamp tokens are in tokenizer.json, which the engine reads; CTranslate2 itself only needs the vocabulary's size.
-    converter = ctranslate2.converters.TransformersConverter(str(transformers), copy_files=["tokenizer.json", "preprocessor_config.json"])
+    companions = [name for name in (TOKENIZER_FILE, "preprocessor_config.json") if (transformers / name).is_file()]
+    converter = ctranslate2.converters.TransformersConverter(str(transformers), copy_files=companions)
     try:
         converter.convert(str(out), quantization="float16")
     except (ValueError, RuntimeError, AttributeError) as error:

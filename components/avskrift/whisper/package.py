@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from avskrift.audio.constants import FRAMES_PER_POSITION, WINDOW_FRAMES
 from avskrift.errors import PackageError
 from avskrift.storage.manifest import FileDigest, manifest_digest, verify_folder
 
 DESCRIPTION_FILE = "model.json"
+DESCRIPTION_VERSION = 1
 TRANSFORMERS_FOLDER = "hf"
 CTRANSLATE2_FOLDER = "ct2"
 
@@ -28,6 +30,14 @@ class EncoderContext:
     minimum_frames: int = 100
     multiple_frames: int = 50
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no encoder can be given: it reads frames in pairs, and at most 3000."""
+        if self.policy not in ("full", "variable"):
+            raise ValueError(f"encoder context policy {self.policy!r} is neither full nor variable")
+        for frames in (self.minimum_frames, self.multiple_frames):
+            if not 0 < frames <= WINDOW_FRAMES or frames % FRAMES_PER_POSITION:
+                raise ValueError(f"an encoder context of {frames} frames; it takes an even number up to {WINDOW_FRAMES}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageDescription:
@@ -41,7 +51,7 @@ class PackageDescription:
     dataset_fingerprint: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     code_version: str = ""
-    version: int = 1
+    version: int = DESCRIPTION_VERSION
 
     @property
     def sha256(self) -> str:
@@ -95,6 +105,10 @@ def open_package(folder: Path) -> ModelPackage:
         description = PackageDescription(files=files, encoder_context=context, languages=languages, **raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PackageError(f"{path}: not a package description ({error}); export the model again") from error
+    if description.version != DESCRIPTION_VERSION:
+        raise PackageError(f"{path}: version {description.version}, {DESCRIPTION_VERSION} is understood; export the model again")
+    if not files:
+        raise PackageError(f"{path}: names no files, so nothing could be verified; export the model again")
     return ModelPackage(folder, description)
 
 

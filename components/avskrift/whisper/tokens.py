@@ -6,6 +6,7 @@ timestamp tokens of 20 ms steps, then ``<|endoftext|>`` (Radford et al., 2022, f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,9 +35,13 @@ class WhisperTokens:
 
     def __init__(self, file: Path) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(str(file))
+            content = json.loads(file.read_text(encoding="utf-8"))
+            for token in content["added_tokens"]:
+                token["special"] = True  # timestamps are not, and would be read out of a text that spells one
+            self._tokenizer = Tokenizer.from_str(json.dumps(content))
         except Exception as error:  # the library raises bare Exception for every fault
             raise PackageError(f"{file}: not a tokenizer ({error}); export or fetch the model again") from error
+        self._tokenizer.encode_special_tokens = True  # once: the engine's threads share the tokenizer
         self.start = self._id("<|startoftranscript|>")
         self.end = self._id("<|endoftext|>")
         self.previous = self._id("<|startofprev|>")
@@ -65,7 +70,6 @@ class WhisperTokens:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of plain text; special tokens spelled out in it are text like any other."""
-        self._tokenizer.encode_special_tokens = True
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_timed(self, stretches: Sequence[TimedText]) -> list[int]:
@@ -96,7 +100,7 @@ class WhisperTokens:
             if pending:
                 stretches.append(TimedText(start_s=start, end_s=max(at, start), text=self.decode(pending)))
                 pending = []
-            start = at
+            start = max(at, start)  # a model may write a time before the last one
         if pending:
             stretches.append(TimedText(start_s=min(start, duration_s), end_s=duration_s, text=self.decode(pending)))
         return [stretch for stretch in stretches if stretch.text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -28,6 +29,8 @@ _NO_SPEECH_PROBABILITY, _NO_SPEECH_LOGPROB = 0.6, -1.0
 _MOST_TOKENS = 224  # half of the decoder's positions, OpenAI's limit
 _TOKENS_AT_LEAST, _TOKENS_PER_SECOND = 32, 15  # far above the fastest speech: it ends loops, it cuts nothing
 _PROMPT_TOKENS = 223
+_LOOP_COMPRESSION = 2.4  # OpenAI's threshold
+_LOOP_NGRAM = 3  # a looped window is decoded again without repeats of so many tokens
 _COMPUTE_TYPES = {"cpu": "int8", "cuda": "float16"}
 
 
@@ -44,6 +47,11 @@ class _Window:
     def duration_s(self) -> float:
         return len(self.samples) / SAMPLE_RATE
 
+    @property
+    def room(self) -> int:
+        """Tokens that its text may take."""
+        return min(_MOST_TOKENS, _TOKENS_AT_LEAST + _TOKENS_PER_SECOND * math.ceil(self.duration_s))
+
 
 def load_transcriber(package: ModelPackage, *, device: str = "auto", threads: int = 0) -> CTranslate2Transcriber:
     """Load a package's CTranslate2 model: int8 on a CPU, float16 on a GPU. ``threads`` 0 takes all cores.
@@ -56,6 +64,8 @@ def load_transcriber(package: ModelPackage, *, device: str = "auto", threads: in
         device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
     if device not in _COMPUTE_TYPES:
         raise UsageError(f"device {device!r} is unknown; use auto, cpu or cuda")
+    if device == "cuda" and not ctranslate2.get_cuda_device_count():
+        raise UsageError("device 'cuda' is asked for, and there is no GPU that CTranslate2 can use; use auto or cpu")
     try:
         model = ctranslate2.models.Whisper(
             str(package.ctranslate2), device=device, compute_type=_COMPUTE_TYPES[device], intra_threads=threads
@@ -85,7 +95,7 @@ class CTranslate2Transcriber:
     def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
         """Transcribe recordings of any length; one transcript each, in order.
 
-        A window is batched only with windows of the same encoder context, so a clip's text does not depend on its neighbours' lengths.
+        A text that repeats itself is decoded once more without repeats.
 
         Raises:
             LanguageError: the model does not know ``options.language``.
@@ -131,23 +141,33 @@ class CTranslate2Transcriber:
 
     def _decode(self, batch: Sequence[_Window], languages: Sequence[tuple[str, float]], options: Options) -> list[list[Segment]]:
         prompts = [self._prompt(languages[window.recording][0], options) for window in batch]
-        longest = max(window.duration_s for window in batch)
-        room = min(_MOST_TOKENS, _TOKENS_AT_LEAST + int(_TOKENS_PER_SECOND * longest))
+        results = self._generate(batch, prompts, options)
+        looped = [index for index, result in enumerate(results) if _is_loop(self._tokens.decode(result.sequences_ids[0]))]
+        if looped:
+            again = self._generate([batch[index] for index in looped], [prompts[index] for index in looped], options, ngrams=_LOOP_NGRAM)
+            for index, result in zip(looped, again, strict=True):
+                results[index] = result
+        return [self._segments(window, result, options) for window, result in zip(batch, results, strict=True)]
+
+    def _generate(self, batch: Sequence[_Window], prompts: Sequence[Sequence[int]], options: Options, *, ngrams: int = 0) -> list[Any]:
+        """One result a window; ``ngrams`` over 0 forbids that a run of so many tokens comes twice."""
         results = self._model.generate(
             self._features(batch),
             prompts,
             beam_size=options.beam_size,
-            max_length=min(2 * _MOST_TOKENS, len(prompts[0]) + room),
+            max_length=min(2 * _MOST_TOKENS, len(prompts[0]) + batch[0].room),
+            no_repeat_ngram_size=ngrams,
             return_scores=True,
             return_no_speech_prob=True,
         )
-        return [self._segments(window, result, options) for window, result in zip(batch, results, strict=True)]
+        return list(results)
 
     def _prompt(self, language: str, options: Options) -> list[int]:
         prompt = self._tokens.prompt(language, task=options.task, timestamps=options.timestamps)
-        if not options.prompt:
+        previous = (options.prompt or "").strip()
+        if not previous:
             return prompt
-        return [self._tokens.previous, *self._tokens.encode(f" {options.prompt.strip()}")[-_PROMPT_TOKENS:], *prompt]
+        return [self._tokens.previous, *self._tokens.encode(f" {previous}")[-_PROMPT_TOKENS:], *prompt]
 
     def _segments(self, window: _Window, result: Any, options: Options) -> list[Segment]:
         logprob, no_speech = float(result.scores[0]), float(result.no_speech_prob)
@@ -180,10 +200,20 @@ def cut(samples: Audio) -> list[tuple[int, int]]:
 
 
 def _batches(windows: Iterable[_Window]) -> Iterable[list[_Window]]:
-    ordered = sorted(windows, key=lambda window: window.frames)
-    for _, group in groupby(ordered, key=lambda window: window.frames):
+    for _, group in groupby(sorted(windows, key=_alike), key=_alike):
         same = list(group)
         yield from (same[start : start + _BATCH_WINDOWS] for start in range(0, len(same), _BATCH_WINDOWS))
+
+
+def _alike(window: _Window) -> tuple[int, int]:
+    """Windows that share a batch: with equal shapes and limits, none's text depends on its neighbours."""
+    return window.frames, window.room
+
+
+def _is_loop(text: str) -> bool:
+    """Whether a text repeats itself more than speech does: OpenAI's measure, the ratio at which zlib compresses it."""
+    raw = text.encode()
+    return len(raw) / len(zlib.compress(raw)) > _LOOP_COMPRESSION
 
 
 def _transcript(samples: Audio, segments: Sequence[Segment], language: tuple[str, float]) -> Transcript:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
@@ -17,11 +19,15 @@ from avskrift.audio.constants import HOP_LENGTH, N_FFT, SAMPLE_RATE, WINDOW_SECO
 from avskrift.errors import ModelUnavailableError, PackageError
 from avskrift.storage.atomic import atomic_folder
 from avskrift.storage.door import fetch
+from avskrift.storage.manifest import digest_folder, manifest_digest
 from avskrift.storage.paths import cache
 from avskrift.whisper.ctranslate2_file import read_variables, whisper_state
 from avskrift.whisper.package import TRANSFORMERS_FOLDER, is_package
 
 WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+_WEIGHTS_FILES = "model*.safetensors"  # one, or shards
+_TIED = "proj_out.weight"  # the embeddings again
 _HEAD_WIDTH = 64  # every Whisper has 64 features a head
 _TIMESTAMPS = 1501  # <|0.00|> to <|30.00|> in steps of 20 ms
 
@@ -50,17 +56,44 @@ def check_transformers_folder(folder: Path, named: str) -> None:
     """
     config = folder / "config.json"
     try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        kind = settings.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelUnavailableError(f"{named}: no readable config.json; give a folder that transformers' save_pretrained wrote") from error
     if kind != "whisper":
-        raise ModelUnavailableError(f"{named}: is a {kind!r} model, not a whisper")
-    if not list(folder.glob("*.safetensors")):
-        raise ModelUnavailableError(f"{named}: no safetensors weights; pickled ones are never loaded, save it with safe_serialization")
+        raise ModelUnavailableError(f"{named}: is a {kind!r} model, not a whisper; give a Whisper")
+    if not (folder / TOKENIZER_FILE).is_file():
+        raise ModelUnavailableError(f"{named}: no {TOKENIZER_FILE}; save the model's WhisperTokenizerFast into the folder")
+    files = sorted(folder.glob(_WEIGHTS_FILES))
+    if not files:
+        raise ModelUnavailableError(f"{named}: no {WEIGHTS_FILE}; pickled weights are never loaded, save it with transformers 5")
+    _check_weights(settings, files, named)
+
+
+def _check_weights(settings: dict[str, Any], files: Sequence[Path], named: str) -> None:
+    """Names and shapes, from the files' headers: transformers would fill what is missing with noise and go on."""
+    try:
+        with torch.device("meta"):
+            expected = WhisperForConditionalGeneration(WhisperConfig(**settings)).state_dict()
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelUnavailableError(f"{named}: its config.json describes no Whisper ({error}); fetch or save the model again") from error
+    stored: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                stored |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        except (SafetensorError, OSError) as error:
+            raise ModelUnavailableError(f"{named}: {file.name} is not whole ({error}); fetch or save the model again") from error
+    wrong = sorted(name for name, value in expected.items() if name != _TIED and stored.get(name) != tuple(value.shape))
+    if wrong:
+        raise ModelUnavailableError(
+            f"{named}: its weights lack {len(wrong)} of the {len(expected)} that config.json asks for, like {wrong[0]};"
+            " save a whole WhisperForConditionalGeneration"
+        )
 
 
 def _converted(source: Path) -> Path:
-    target = cache() / "transformers" / source.name
+    target = cache() / "transformers" / f"{source.name}-{manifest_digest(digest_folder(source))[:16]}"
     if not target.is_dir():
         with atomic_folder(target) as folder:
             convert(source, folder)
@@ -75,24 +108,32 @@ def convert(source: Path, folder: Path) -> None:
     """
     specification, variables = read_variables(source / "model.bin")
     if specification != "WhisperSpec":
-        raise PackageError(f"{source}: a {specification} model, not a Whisper")
+        raise PackageError(f"{source}: a {specification} model, not a Whisper; give a Whisper that CTranslate2 4.x converted")
     state = whisper_state(variables)
-    settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    vocabulary = _write_tokenizer(source / "tokenizer.json", folder)
-    model = WhisperForConditionalGeneration(_config(state, vocabulary))
-    loaded = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
+    try:
+        settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        vocabulary = write_tokenizer(source / TOKENIZER_FILE, folder)
+        model = WhisperForConditionalGeneration(_config(state, vocabulary))
+        loaded = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
+        generation = generation_settings(settings, vocabulary)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise PackageError(f"{source}: its files do not make a Whisper ({error}); fetch or convert the model again") from error
     # proj_out is tied to the embeddings, so it is the one name that may be missing.
-    if loaded.unexpected_keys or set(loaded.missing_keys) - {"proj_out.weight"}:
-        raise PackageError(f"{source}: weights do not fit a Whisper: missing {loaded.missing_keys}, unexpected {loaded.unexpected_keys}")
-    model.generation_config = _generation_config(settings, vocabulary)
+    if loaded.unexpected_keys or set(loaded.missing_keys) - {_TIED}:
+        wrong = f"missing {loaded.missing_keys}, unexpected {loaded.unexpected_keys}"
+        raise PackageError(f"{source}: its weights do not make a Whisper ({wrong}); fetch or convert the model again")
+    model.generation_config = generation
+    transformers_logging.disable_progress_bar()
     model.save_pretrained(folder)
-    _write_preprocessor(folder, model.config.num_mel_bins)
+    write_preprocessor(folder, model.config.num_mel_bins)
 
 
 def load_model(folder: Path, device: torch.device) -> WhisperForConditionalGeneration:
-    """The model of a ``transformers`` folder in float32 on ``device``, with PyTorch's fused attention."""
+    """The model of a ``transformers`` folder in float32 on ``device``, with PyTorch's fused attention. See :func:`open_model`."""
     transformers_logging.disable_progress_bar()
-    model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    model = WhisperForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+    )
     model.to(device=device)
     return model
 
@@ -134,7 +175,8 @@ def _layers(state: dict[str, npt.NDArray[np.float32]], side: str) -> int:
     return 1 + max(int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix))
 
 
-def _generation_config(settings: dict[str, Any], vocabulary: dict[str, int]) -> GenerationConfig:
+def generation_settings(settings: dict[str, Any], vocabulary: dict[str, int]) -> GenerationConfig:
+    """What ``transformers`` needs to generate, from CTranslate2's ``settings`` and a tokenizer's vocabulary."""
     end = vocabulary["<|endoftext|>"]
     language_ids = set(settings.get("lang_ids", ()))
     return GenerationConfig(
@@ -156,7 +198,7 @@ def _generation_config(settings: dict[str, Any], vocabulary: dict[str, int]) -> 
     )
 
 
-def _write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
+def write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
     """Copy a tokenizer.json, with the timestamp tokens that CTranslate2's copy leaves out; return its vocabulary."""
     tokenizer = json.loads(source.read_text(encoding="utf-8"))
     added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
@@ -166,7 +208,7 @@ def _write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
         if content not in added:
             plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
             tokenizer["added_tokens"].append({"id": first + index, "content": content, **plain})
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    (folder / TOKENIZER_FILE).write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
     end = "<|endoftext|>"
     settings = {
         "tokenizer_class": "WhisperTokenizer",
@@ -181,7 +223,8 @@ def _write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
     return {**tokenizer["model"]["vocab"], **{token["content"]: token["id"] for token in tokenizer["added_tokens"]}}
 
 
-def _write_preprocessor(folder: Path, mels: int) -> None:
+def write_preprocessor(folder: Path, mels: int) -> None:
+    """Write the settings of Whisper's feature extractor."""
     settings = {
         "feature_extractor_type": "WhisperFeatureExtractor",
         "processor_class": "WhisperProcessor",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from avskrift.deployment import local as deployment
-from avskrift.errors import UsageError
+from avskrift.errors import ModelUnavailableError, UsageError
 from avskrift.evaluation.gate import Policy
 from avskrift.storage.atomic import write_json
 from avskrift.storage.door import fetch, local_path
@@ -35,6 +35,9 @@ def run(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate; 0 for the one that suits the model's size.")] = 0.0,
     batch_seconds: Annotated[float, typer.Option(help="Seconds of audio in a training step.")] = _TRAINING.batch_seconds,
     packed_share: Annotated[float, typer.Option(help="Share of clips trained inside packed windows.")] = _TRAINING.packed_share,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Minutes between checkpoints, from which a stopped run goes on.")
+    ] = _TRAINING.checkpoint_minutes,
     seed: Annotated[int, typer.Option(help="Decides the order of training.")] = _TRAINING.seed,
     max_clips: Annotated[int, typer.Option(min=0, help="Use only so many clips; 0 for all.")] = 0,
     on_missing: Annotated[str, typer.Option(help="A recording without transcript, or the reverse: `fail` or `skip`.")] = "fail",
@@ -69,6 +72,7 @@ def run(
         "learning_rate": learning_rate,
         "batch_seconds": batch_seconds,
         "packed_share": packed_share,
+        "checkpoint_minutes": checkpoint_minutes,
         "seed": seed,
         "max_clips": max_clips,
         "on_missing": on_missing,
@@ -101,12 +105,13 @@ def _absolute(uri: str) -> str:
 
 def _check_before_the_first_minute(parameters: dict[str, Any], summary: Path | None) -> None:
     """What a later step would refuse after minutes of work is refused now, by the same code."""
-    from avskrift.corpus.sources import parse_source
-    from avskrift.corpus.validation import MAX_SECONDS
+    from avskrift.steps.prepare import step as preparing
 
     if summary is not None and summary.is_dir():
         raise UsageError(f"--summary {summary} is a folder; give the name of a file")
-    parse_source(parameters["source"], language=parameters["language"], max_seconds=MAX_SECONDS)
+    preparing.check_source(parameters["source"], language=parameters["language"], on_missing=parameters["on_missing"])
     for uri in {parameters["base_model"], parameters["baseline"]}:
-        fetch(uri)
+        if not any((fetch(uri) / name).is_file() for name in ("config.json", "model.json")):
+            raise ModelUnavailableError(f"{uri}: no config.json; give a folder that transformers' save_pretrained wrote")
+    TrainingConfig(**{name: parameters[name] for name in ("learning_rate", "batch_seconds", "packed_share", "checkpoint_minutes")})
     deployment.check_port(home(), parameters["port"])

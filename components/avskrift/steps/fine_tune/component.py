@@ -17,6 +17,7 @@ def fine_tune(
     learning_rate: float = 0.0,
     batch_seconds: float = 40.0,
     packed_share: float = 0.5,
+    checkpoint_minutes: float = 2.0,
     seed: int = 1,
 ) -> None:
     """Fine-tune a Whisper on a dataset's train split; the best model by WER on its validation split is kept.
@@ -32,6 +33,7 @@ def fine_tune(
         learning_rate: Peak learning rate; 0 for the one that suits the model's size.
         batch_seconds: Seconds of audio in a step, padding included.
         packed_share: Share of clips trained inside windows of several clips with timestamps.
+        checkpoint_minutes: Minutes between checkpoints, from which a stopped run goes on.
         seed: Decides order and batches.
     """
     from avskrift.steps.boundary import boundary
@@ -45,6 +47,7 @@ def fine_tune(
             learning_rate=learning_rate,
             batch_seconds=batch_seconds,
             packed_share=packed_share,
+            checkpoint_minutes=checkpoint_minutes,
             seed=int(seed),
         )
         result = run(Config(dataset=dataset.path, base_model=base_model, out=model.path, report=training.path, training=settings))

@@ -10,7 +10,7 @@ from pathlib import Path
 from avskrift import logs
 from avskrift.corpus.build import Rules, build, member_of
 from avskrift.corpus.dataset import DESCRIPTION_FILE, REPORT_FILE, SPLITS, SplitSummary, open_dataset
-from avskrift.corpus.entries import Entry, identified
+from avskrift.corpus.entries import Entry, Source, identified
 from avskrift.corpus.sources import UNDERSTOOD, parse_source
 from avskrift.corpus.splits import assign, subset
 from avskrift.corpus.validation import MAX_SECONDS, Code
@@ -97,9 +97,8 @@ def run(config: Config) -> Result:
     out = Path(config.out)
     _refuse_to_replace(out)
     sweep(out.parent)
-    source = parse_source(config.source, language=language, max_seconds=MAX_SECONDS)
+    source, entries = _listed(config, language)
     rules = Rules(language=language, max_rejected=config.max_rejected, speaker_salt=config.speaker_salt)
-    entries = _complete(identified(source.entries()), config)
     chosen = _chosen(entries, rules, config.max_clips) if 0 < config.max_clips < len(entries) else entries
     _log.info("prepare.started", clips=len(chosen), language=language)
     with atomic_folder(out) as folder:
@@ -107,6 +106,22 @@ def run(config: Config) -> Result:
     description = built.description
     _log.info("prepare.written", fingerprint=description.fingerprint, rejected=description.rejected, **_counts(description.splits))
     return Result(dataset=out, fingerprint=description.fingerprint, language=language, splits=description.splits, rejected=built.rejected)
+
+
+def check_source(source: str, *, language: str, on_missing: str = "fail") -> None:
+    """Refuse what :func:`run` would refuse before it decodes anything, by looking at the source's list alone.
+
+    Raises:
+        LanguageError, SourceError, UsageError: as :func:`run`.
+    """
+    config = Config(source=source, out="", language=language, on_missing=on_missing)
+    _check(config)
+    _listed(config, check_language(language))
+
+
+def _listed(config: Config, language: str) -> tuple[Source, Sequence[Entry]]:
+    source = parse_source(config.source, language=language, max_seconds=MAX_SECONDS)
+    return source, _complete(identified(source.entries()), config)
 
 
 def _check(config: Config) -> None:
