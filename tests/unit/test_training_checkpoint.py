@@ -168,7 +168,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
     loss = model(torch.rand(5, 4))
     loss.backward()
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _whisper_step(model: WhisperForConditionalGeneration, optimizer: torch.optim.Optimizer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import jiwer
@@ -22,6 +23,15 @@ from avskrift.training.validation import validation_wer
 from avskrift.whisper.forward import generate
 from avskrift.whisper.tokens import WhisperTokens
 from avskrift.whisper.transformers_folder import load_model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """More of them wait for one another where tests share the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

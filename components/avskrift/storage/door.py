@@ -48,10 +48,7 @@ def fetch(uri: str) -> Path:
     opener = _OPENERS.get(scheme)
     if opener is not None:
         return opener(uri)
-    resolved = _resolve_with_plugin(scheme, uri)
-    if resolved.lower().startswith(f"{scheme}:"):
-        raise ModelUnavailableError(f"{uri}: leads to {resolved}, which is no place where bytes are kept; register the model again")
-    return fetch(resolved)
+    return fetch(_resolve_with_plugin(scheme, uri))
 
 
 def local_path(uri: str) -> Path | None:
@@ -119,7 +116,8 @@ def _from_s3(uri: str) -> Path:
         raise UsageError(f"{uri}: names no bucket; write s3://BUCKET/a/folder")
     prefix = f"{path.strip('/')}/".lstrip("/")
     try:
-        client = boto3.client(
+        # A session of its own: the shared one keeps the first credentials that it saw, and threads must not share it.
+        client = boto3.Session().client(
             "s3",
             endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
             config=Config(signature_version="s3v4", retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +60,7 @@ class Checkpoints:
         Raises:
             DiskFullError: the previous checkpoints are intact.
         """
-        with atomic_folder(self._folder / f"step-{progress.step:08d}") as folder, writing_weights():
+        with atomic_folder(self._folder / f"step-{progress.step:08d}") as folder:
             save_file(_own_weights(model), folder / _WEIGHTS)
             save_file(_optimizer_tensors(optimizer), folder / _OPTIMIZER)
             files = {name: sha256_file(folder / name) for name in (_WEIGHTS, _OPTIMIZER)}
@@ -78,7 +75,7 @@ class Checkpoints:
         Raises:
             DiskFullError: what was the best is intact.
         """
-        with atomic_file(self._best(step)) as file, writing_weights():
+        with atomic_file(self._best(step)) as file:
             save_file(_own_weights(model), file)
             return sha256_file(file)
 
@@ -163,18 +160,6 @@ class Checkpoints:
         file = self._best(progress.best_step)
         if sha256_file(file) != progress.best_sha256:
             raise ValueError(f"{file.name} was changed")
-
-
-@contextmanager
-def writing_weights() -> Iterator[None]:
-    """Safetensors wraps what the operating system refused in its own exception; storage/atomic understands OSError, so unwrap it."""
-    try:
-        yield
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _digest(state: dict[str, Any]) -> str:

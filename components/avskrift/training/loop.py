@@ -19,7 +19,7 @@ from avskrift.audio.logmel_torch import LogMel
 from avskrift.corpus.dataset import Clip, Dataset
 from avskrift.errors import TrainingError, UsageError
 from avskrift.progress import progress as shown_progress
-from avskrift.training.checkpoint import Checkpoints, Progress, writing_weights
+from avskrift.training.checkpoint import Checkpoints, Progress
 from avskrift.training.config import TrainingConfig, learning_rate_factor
 from avskrift.training.examples import Batch, make_batch, measure
 from avskrift.training.validation import validation_wer
@@ -208,10 +208,7 @@ def _device(name: str) -> torch.device:
 
 
 def _save(model: WhisperForConditionalGeneration, base: Path, out: Path) -> None:
-    with writing_weights():
-        model.save_pretrained(out)
+    model.save_pretrained(out)
     copy_companions(base, out)
     if not (out / WEIGHTS_FILE).is_file():
         raise TrainingError(f"{out}: the model was saved in shards; a single {WEIGHTS_FILE} is what export reads")
-    # Safetensors lets the owner alone read what it writes; the steps that follow may run as another user.
-    (out / WEIGHTS_FILE).chmod((out / "config.json").stat().st_mode)
