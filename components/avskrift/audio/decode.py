@@ -6,13 +6,14 @@ comes out is counted while it is decoded, since headers lie: ten hours of silenc
 
 from __future__ import annotations
 
-import io
+import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -118,10 +119,11 @@ def pcm16(samples: Audio) -> npt.NDArray[np.int16]:
 
 def encode_flac(samples: Audio | npt.NDArray[np.int16]) -> bytes:
     """Samples at 16 kHz, float32 or as :func:`pcm16` gives them, as a FLAC file of 16 bits. The same samples give the same bytes."""
-    buffer = io.BytesIO()
     stored = samples if samples.dtype == np.int16 else pcm16(samples.astype(np.float32))
-    sf.write(buffer, stored, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
+    with _nameless_file() as file:
+        sf.write(file.fileno(), stored, SAMPLE_RATE, format="FLAC", subtype="PCM_16", closefd=False)
+        file.seek(0)
+        return file.read()
 
 
 class _Stream(sf.SoundFile):  # type: ignore[misc]  # soundfile has no annotations
@@ -140,13 +142,28 @@ def _opened(data: bytes) -> Iterator[tuple[_Stream, Header]]:
     if container is None:
         raise AudioTypeError(f"the recording is not audio that can be read; convert it to {ACCEPTED}")
     try:
-        with _Stream(io.BytesIO(data)) as stream:
+        with _file_of(data) as file, _Stream(file.fileno(), closefd=False) as stream:
             _refuse_cut(container, data)
             frames = _claimed_frames(container, data, stream.frames)
             yield stream, Header(container=container, rate=stream.samplerate, channels=stream.channels, frames=frames)
     except sf.LibsndfileError as error:
         reason = error.error_string.removeprefix("Error : ").strip(" .")
         raise AudioError(f"the recording is a damaged {container} file ({reason}); export or record it again") from error
+
+
+@contextmanager
+def _file_of(data: bytes) -> Iterator[BinaryIO]:
+    with _nameless_file() as file:
+        file.write(data)
+        file.seek(0)
+        yield file
+
+
+def _nameless_file() -> BinaryIO:
+    """A file in memory. Bytes in Python would be read through callbacks, in which a Ctrl-C is lost or taken for a damaged recording."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("recording"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _container(data: bytes) -> Container | None:

@@ -56,7 +56,7 @@ def boundary(step: str) -> Iterator[None]:
         if failure is None or os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         if failure is None:
-            failure = AvskriftError(f"{step}: unexpected {type(error).__name__}: {error}; this is a bug, see the traceback in the log")
+            failure = AvskriftError(f"unexpected {type(error).__name__}: {error}; this is a bug, see the traceback in the log")
         _record(step, started, failure)
         _say(step, failure)
         sys.exit(failure.exit_code)

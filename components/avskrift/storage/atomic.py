@@ -79,7 +79,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     _flush(file)
             _replace_folder(temporary, path)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _clear(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -139,6 +139,14 @@ def _remove(entry: Path) -> None:
         shutil.rmtree(entry, ignore_errors=True)
     else:
         entry.unlink(missing_ok=True)
+
+
+def _clear(temporary: Path) -> None:
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+    except KeyboardInterrupt:  # a terminal and a runner both send the signal; the second must not leave half of it behind
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def _let_read(file: Path, *, like: Path) -> None:

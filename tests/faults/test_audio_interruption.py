@@ -1,0 +1,45 @@
+"""A Ctrl-C while a recording is decoded or encoded ends the work; it is neither lost nor taken for a damaged recording."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import numpy as np
+import pytest
+
+from avskrift.audio.decode import decode, encode_flac, probe
+
+SAMPLES = np.sin(np.arange(32_000) * 0.05).astype(np.float32)
+FLAC = encode_flac(SAMPLES)
+_MOMENTS = 40
+_ROUNDS = 2_000  # far more work than the longest wait below
+
+
+@pytest.fixture(autouse=True)
+def _interrupted_by_a_timer() -> Iterator[None]:
+    """The timer of the process's own CPU time: pytest-timeout has the other one."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.mark.parametrize(
+    "work", [lambda: decode(FLAC), lambda: probe(FLAC), lambda: encode_flac(SAMPLES)], ids=["decode", "probe", "encode"]
+)
+def test_it_comes_through_at_any_moment(work: Callable[[], object]) -> None:
+    for moment in range(_MOMENTS):
+        with pytest.raises(KeyboardInterrupt):
+            _interrupted(work, after_s=0.002 + moment * 0.0001)
+
+
+def _interrupted(work: Callable[[], object], *, after_s: float) -> None:
+    signal.setitimer(signal.ITIMER_VIRTUAL, after_s)
+    for _ in range(_ROUNDS):
+        work()
