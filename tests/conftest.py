@@ -7,8 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from avskrift.whisper.package import ModelPackage
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's client reads it once, when it is imported
 
@@ -70,6 +74,16 @@ def tiny_whisper(bundled_whisper: Path, tmp_path_factory: pytest.TempPathFactory
     model.save_pretrained(folder)
     write_preprocessor(folder, model.config.num_mel_bins)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_package(tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelPackage:
+    """The model package of the tiny Whisper, which is always given 30 s of encoder context."""
+    from avskrift.whisper.export import Provenance, export_package
+    from avskrift.whisper.package import EncoderContext
+
+    provenance = Provenance(base_model="tiny", base_model_sha256="0" * 64, encoder_context=EncoderContext(policy="full"))
+    return export_package(tiny_whisper, tmp_path_factory.mktemp("tiny-package") / "package", provenance)
 
 
 @pytest.fixture(scope="session")

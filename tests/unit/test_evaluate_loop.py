@@ -269,7 +269,9 @@ def test_logs_tell_the_progress_and_nothing_that_was_said(tmp_path: Path) -> Non
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == [
         "evaluation.started",
+        "progress",
         "evaluation.transcribed",
+        "progress",
         "evaluation.transcribed",
         "evaluation.finished",
     ]

@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 
 def read_variables(path: Path) -> tuple[str, dict[str, Array]]:
-    """The name of the model's specification and its variables by name, aliases left out.
+    """The name of the model's specification and its variables by name.
 
     Raises:
         PackageError: the file is cut short, or not such a file.
@@ -35,7 +35,11 @@ def read_variables(path: Path) -> tuple[str, dict[str, Array]]:
                 )
             specification = _string(file)
             _number(file, "I")  # the specification's revision says nothing about the layout
-            return specification, dict(_variable(file) for _ in range(_number(file, "I")))
+            variables = dict(_variable(file) for _ in range(_number(file, "I")))
+            for _ in range(_number(file, "I")):
+                alias, name = _string(file), _string(file)  # variables with equal values are stored once
+                variables[alias] = variables[name]
+            return specification, variables
     except (struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
         raise PackageError(f"{path}: not a whole CTranslate2 model ({error}); fetch or convert it again") from error
 

@@ -30,6 +30,7 @@ from avskrift.whisper.package import (
     is_package,
     open_package,
 )
+from avskrift.whisper.tokens import WhisperTokens
 from avskrift.whisper.transformers_folder import TOKENIZER_FILE, check_transformers_folder, open_model
 
 CARD_FILE = "README.md"
@@ -53,9 +54,10 @@ def export_package(transformers: Path, out: Path, provenance: Provenance) -> Mod
 
     Raises:
         ModelUnavailableError: ``transformers`` is not a Whisper in safetensors.
-        PackageError: CTranslate2's converter refuses the model.
+        PackageError: CTranslate2's converter refuses the model, or its tokenizer is not a multilingual Whisper's.
     """
     check_transformers_folder(transformers, str(transformers))
+    WhisperTokens(transformers / TOKENIZER_FILE)  # the engine reads it: what it cannot read is refused here
     with atomic_folder(out) as folder:
         _copy_model(transformers, folder / TRANSFORMERS_FOLDER)
         _convert(transformers, folder / CTRANSLATE2_FOLDER)

@@ -34,7 +34,9 @@ def recorded(home: Path) -> Endpoint:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    """Living predictors; other tests' servers are none of ours."""
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if any("stand_in_predictor" in word for word in child.cmdline())]
 
 
 def test_an_endpoint_that_was_accepted_is_ready_and_on_record(home: Path) -> None:

@@ -1,0 +1,106 @@
+"""The commands that do one step each, chained by hand as their help says, and those that look around."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from running import avskrift
+
+from avskrift.corpus.dataset import open_dataset
+from avskrift.whisper.package import open_package
+from avskrift_pipelines.command.running import run
+from avskrift_pipelines.fine_tune import fine_tune_pipeline
+
+_COMMANDS = ("run", "compile", "prepare", "fine-tune", "export", "evaluate", "gate", "register", "deploy", "serve", "transcribe")
+_ALL_COMMANDS = (*_COMMANDS, "status", "stop", "doctor")
+
+
+def told(home: Path, *arguments: object) -> Any:
+    """What a command prints with --json, if it succeeds."""
+    ended = avskrift(home, *arguments, "--json")
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_the_steps_work_one_by_one(tiny_whisper: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    dataset, model, package = tmp_path / "dataset", tmp_path / "model", tmp_path / "package"
+    evaluation, decision, deployment = tmp_path / "evaluation", tmp_path / "decision", tmp_path / "deployment"
+
+    prepared = told(home, "prepare", "--source", "demo:tiny", "--out", dataset)
+    assert prepared["fingerprint"] == open_dataset(dataset).description.fingerprint
+    assert prepared["splits"]["train"]["clips"] == 24
+
+    trained = told(home, "fine-tune", "--dataset", dataset, "--out", model, "--base-model", tiny_whisper, "--max-steps", 2)
+    assert trained["steps"] == 2
+
+    exported = told(home, "export", "--model", model, "--training", trained["report"], "--out", package)
+    assert exported["sha256"] == open_package(package).description.sha256
+
+    measured = told(home, "evaluate", "--package", package, "--dataset", dataset, "--baseline", tiny_whisper, "--out", evaluation)
+    assert measured["clips"] == measured["candidate"]["hypotheses"] == 8
+
+    asked = ("gate", "--evaluation", evaluation, "--package", package, "--out", decision, "--minimum-clips", 5, "--no-require-better")
+    refused = avskrift(home, *asked, "--max-wer", 0)
+    assert refused.returncode == 50
+    assert "at most 0.00 % is allowed" in refused.stdout
+    assert told(home, *asked, "--max-wer", 1000)["passed"] is True
+
+    named = ("--training", trained["report"], "--run-id", "by-hand", "--model-name", "by-hand")
+    registering = ("register", "--package", package, "--evaluation", evaluation, "--decision", decision, *named)
+    assert told(home, *registering)["version"] == told(home, *registering)["version"] == "1", "the same run registers once"
+
+    deploying = ("deploy", "--version", 1, "--model-name", "by-hand", "--target", "kserve", "--out", deployment)
+    local_only = avskrift(home, *deploying)
+    assert local_only.returncode == 2
+    assert "s3://" in local_only.stderr
+    assert not (deployment / "inferenceservice.yaml").exists()
+
+
+def test_doctor_finds_this_machine_fit_or_says_what_is_missing(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = avskrift(tmp_path, "doctor", "--port", holder.getsockname()[1])
+    assert taken.returncode == 1
+    assert "MISSING  port" in taken.stdout
+    findings = {finding["name"]: finding for finding in json.loads(avskrift(tmp_path, "doctor", "--json").stdout)}
+    assert findings["packages"]["fine"], findings["packages"]["detail"]
+    assert findings["weights"]["detail"] == "package:whisper-base"
+
+
+@pytest.mark.parametrize("command", _ALL_COMMANDS)
+def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
+    ended = avskrift(tmp_path, command, "--help")
+    assert ended.returncode == 0
+    assert len(ended.stdout.splitlines()) > 5
+
+
+def test_status_of_an_empty_state_folder_is_no_error(tmp_path: Path) -> None:
+    assert told(tmp_path / "home", "status")["endpoint"] is None
+    assert told(tmp_path / "home", "stop") == {"stopped": False}
+
+
+def test_every_option_of_run_is_a_parameter_of_the_pipeline() -> None:
+    """No option that the pipeline would not take, on a laptop or on a cluster."""
+    options = set(inspect.signature(run).parameters) - {"summary", "json_"}
+    parameters = set(inspect.signature(fine_tune_pipeline.pipeline_func).parameters)
+    assert options <= parameters
+    assert parameters - options == {"deploy_target", "namespace", "service_name"}
+
+
+def test_compile_writes_yaml_that_check_then_accepts_and_a_changed_file_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "compiled"
+    (file,) = map(Path, told(tmp_path, "compile", "--out", out)["files"])
+    assert next(yaml.safe_load_all(file.read_text(encoding="utf-8")))["pipelineInfo"]["name"] == "avskrift-fine-tune"
+    assert avskrift(tmp_path, "compile", "--out", out, "--check").returncode == 0
+    file.write_text("changed: true\n", encoding="utf-8")
+    drifted = avskrift(tmp_path, "compile", "--out", out, "--check")
+    assert drifted.returncode == 2
+    assert str(file) in drifted.stderr
