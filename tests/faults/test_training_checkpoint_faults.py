@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import nn
 
 from avskrift.errors import CheckpointError, DiskFullError
@@ -126,14 +127,14 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
 ) -> None:
     checkpoints, model = Checkpoints(tmp_path, JOB), _model(1.0)
     checkpoints.save(model, _optimizer(model), Progress(step=1))
-    real, written = checkpoint.save_file, []
+    written: list[Path] = []
 
     def until_full(tensors: dict[str, torch.Tensor], file: Path) -> None:
         if len(written) == written_before:
             file.write_bytes(b"half")
             raise refusal
         written.append(file)
-        real(tensors, file)
+        save_file(tensors, file)
 
     monkeypatch.setattr(checkpoint, "save_file", until_full)
     with pytest.raises(DiskFullError, match="no space left"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from running import avskrift
+from running import avskrift, started, temporaries_in, wait_until
 
 from avskrift.corpus.dataset import open_dataset
 from avskrift.whisper.package import open_package
@@ -104,3 +105,20 @@ def test_compile_writes_yaml_that_check_then_accepts_and_a_changed_file_is_named
     drifted = avskrift(tmp_path, "compile", "--out", out, "--check")
     assert drifted.returncode == 2
     assert str(file) in drifted.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_step_that_is_stopped_says_so_and_leaves_nothing_half_written(
+    tiny_whisper: Path, tiny_dataset: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    home, log, out = tmp_path / "home", tmp_path / "log", tmp_path / "out" / "model"
+    training = ("--epochs", 100, "--batch-seconds", 15, "--checkpoint-minutes", 0)
+    step = started(home, ["fine-tune", "--dataset", tiny_dataset, "--out", out, "--base-model", tiny_whisper, *training], log)
+    wait_until(lambda: any(home.glob("checkpoints/*/step-*")), what="a checkpoint")
+    step.send_signal(number)
+    assert step.wait(timeout=60) == 130
+    (sentence,) = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("avskrift: ")]
+    assert "stopped before it was finished" in sentence
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+    assert list(out.parent.iterdir()) == []
+    assert temporaries_in(home) == []

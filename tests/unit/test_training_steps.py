@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import pyarrow.parquet as pq
@@ -119,7 +120,7 @@ def test_a_folder_of_somebody_elses_files_is_never_replaced(fine_tuned: fine_tun
     ],
 )
 def test_what_cannot_be_had_is_said_and_nothing_half_written(
-    fine_tuned: fine_tuning.Config, tmp_path: Path, changed: dict[str, str], error: type[Exception], says: str
+    fine_tuned: fine_tuning.Config, tmp_path: Path, changed: dict[str, Any], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
         fine_tuning.run(replace(fine_tuned, out=tmp_path / "model", report=tmp_path / "report", **changed))

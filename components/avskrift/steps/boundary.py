@@ -44,7 +44,7 @@ def boundary(step: str) -> Iterator[None]:
     started = time.monotonic()
     try:
         logs.configure()
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, interrupt)
         _die_with_the_runner()
         _log.info("step.started", step=step)
         yield
@@ -80,7 +80,8 @@ def peak_rss_mb() -> float:
     return max(own, children) / 1024  # Linux counts kilobytes
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """A signal handler that stops the work as Ctrl-C does."""
     raise KeyboardInterrupt
 
 

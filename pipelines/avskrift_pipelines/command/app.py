@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import avskrift
 from avskrift import logs
-from avskrift.errors import AvskriftError
-from avskrift.steps.boundary import DEBUG_VARIABLE, as_failure
+from avskrift.errors import AvskriftError, InterruptedRunError
+from avskrift.steps.boundary import DEBUG_VARIABLE, as_failure, interrupt
 
 # These modules import what a command runs when it runs: `--help` and `status` must not wait for torch.
 from avskrift_pipelines.command import compiling, doctoring, endpoint, running, steps
@@ -63,11 +64,21 @@ app.command("doctor", rich_help_panel=_LOOK)(doctoring.doctor)
 
 def main() -> None:
     """Run a command; a failure is one sentence and an exit code of its own (see :mod:`avskrift.errors`)."""
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         app()
-    except (AvskriftError, KeyboardInterrupt, OSError) as error:
+    except (AvskriftError, OSError) as error:
         failure = as_failure(error)
         if os.environ.get(DEBUG_VARIABLE) or failure is None:
             raise
-        say(f"avskrift: {failure}")
-        sys.exit(failure.exit_code)
+        _leave(failure)
+    except SystemExit as ended:
+        # The CLI library takes Ctrl-C for itself and leaves with 130, without a word.
+        if ended.code == InterruptedRunError.exit_code:
+            _leave(InterruptedRunError("stopped before it was finished; give the same command again"))
+        raise
+
+
+def _leave(failure: AvskriftError) -> NoReturn:
+    say(f"avskrift: {failure}")
+    sys.exit(failure.exit_code)
