@@ -42,7 +42,7 @@ class Store:
         self.client.put_object(Bucket=_BUCKET, Key=key, Body=body)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("seaweedfs")
     identity = {"name": "test", "credentials": [{"accessKey": _ACCESS_KEY, "secretKey": _SECRET_KEY}], "actions": ["Admin"]}
