@@ -1,8 +1,9 @@
-# Each target makes the virtual environment that it needs. VENV, PYTHON and PIP_ARGS can be set on the command line.
+# Each target makes the virtual environment that it needs. VENV, PYTHON, PIP_ARGS, PORT and JOBS can be set on the command line.
 VENV     ?= .venv
 PYTHON   ?= python3.11
 PIP_ARGS ?=
 PORT     ?= 8085
+JOBS     ?= 2
 
 BIN      := $(VENV)/bin
 INPUTS   := pyproject.toml constraints.txt
@@ -17,11 +18,11 @@ demo: $(VENV)/.demo ## Prepare, fine-tune, evaluate, register and serve on this 
 	$(BIN)/avskrift run --source demo: --language sv --base-model package:whisper-base \
 	  --epochs 2 --learning-rate 5e-5 --port $(PORT) --summary .avskrift/demo/summary.json
 
-test: $(VENV)/.dev ## Run all tests
-	$(BIN)/pytest
+test: $(VENV)/.dev ## Run all tests, a file at a time on each of JOBS processes
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 test-fast: $(VENV)/.dev ## Run the tests that need no real weights
-	$(BIN)/pytest -m "not weights"
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "not weights"
 
 lint: $(VENV)/.dev ## Check style, types, import contracts and that the compiled pipelines are current
 	$(BIN)/ruff check .

