@@ -16,7 +16,7 @@ help: ## Show the targets
 
 demo: $(VENV)/.demo ## Prepare, fine-tune, evaluate, register and serve on this machine, in some ten minutes
 	$(BIN)/avskrift run --source demo: --language sv --base-model package:whisper-base \
-	  --epochs 2 --learning-rate 5e-5 --port $(PORT) --summary .avskrift/demo/summary.json
+	  --baseline package:whisper-base --epochs 2 --learning-rate 5e-5 --port $(PORT) --summary .avskrift/demo/summary.json
 
 test: $(VENV)/.dev ## Run all tests, a file at a time on each of JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile

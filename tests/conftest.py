@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from avskrift.whisper.package import ModelPackage
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's client reads it once, when it is imported
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Workers share the cores. Threads of which there are more than cores wait for one another spinning, and take several times as long.
+    _share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _share)))
+# The same examples each time, and none fails for being slow.
+settings.register_profile("avskrift", derandomize=True, deadline=None)
+settings.load_profile("avskrift")
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +37,16 @@ def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder of what is made once a session."""
     return tmp_path_factory.mktemp("shared-home")
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database on SQLite with nothing in it, to be copied: MLflow takes seconds to make its tables."""
+    from avskrift.registry.mlflow_registry import open_registry
+
+    path = tmp_path_factory.mktemp("empty-database") / "mlflow.db"
+    open_registry(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")

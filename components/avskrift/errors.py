@@ -81,6 +81,12 @@ class NotFiniteAudioError(AudioError):
     exit_code = 17
 
 
+class OverlapError(SourceError):
+    """Splits that the sources name share speakers, sentences or recordings."""
+
+    exit_code = 18
+
+
 class ModelUnavailableError(AvskriftError):
     """A model that cannot be had from where its URI points."""
 
@@ -136,6 +142,13 @@ class CheckpointError(TrainingError):
     """A checkpoint folder from which no state can be resumed."""
 
     exit_code = 41
+
+
+class PreemptedError(TrainingError):
+    """The machine is needed for something else (SIGTERM): the state is saved, and the same command goes on from it."""
+
+    exit_code = 42
+    retryable = True
 
 
 class EvaluationError(AvskriftError):
@@ -197,6 +210,12 @@ def disk_full(error: BaseException, *, where: object) -> DiskFullError | None:
     if getattr(error, "errno", None) not in codes and not any(os.strerror(code) in str(error) for code in codes):
         return None
     return DiskFullError(f"no space left on the disk that holds {where}; free some and run the same command again")
+
+
+def error_of(exit_code: int, message: str) -> AvskriftError:
+    """What a process meant that ended with ``exit_code`` and this message; a failed step where no class has the code."""
+    classes = {cls.exit_code: cls for cls in every_error()}
+    return classes.get(exit_code, StepFailedError)(message)
 
 
 def every_error() -> list[type[AvskriftError]]:

@@ -7,6 +7,7 @@ A run has a folder ``runs/ID`` in the state folder: ``pipeline/`` (artifacts), `
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import json
 import os
@@ -20,8 +21,9 @@ from typing import Any
 
 import psutil
 from kfp import local
+from kfp.dsl.graph_component import GraphComponent
 
-from avskrift.errors import AvskriftError, BusyError, InterruptedRunError, StepFailedError, every_error
+from avskrift.errors import AvskriftError, BusyError, InterruptedRunError, StepFailedError, error_of
 from avskrift.progress import INTERVAL_VARIABLE
 from avskrift.steps.boundary import PARENT_VARIABLE, RECORDS_VARIABLE, TERMINATION_LOG_VARIABLE
 from avskrift.storage.atomic import sweep, write_json
@@ -86,12 +88,23 @@ def run_locally(parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
         return LocalRun(folder=folder, steps=_records(folder), seconds=time.monotonic() - started, peak_rss_mb=memory.peak_mb)
 
 
+def without_retries(pipeline: GraphComponent) -> GraphComponent:
+    """A copy of ``pipeline`` whose tasks are tried once: no node goes away here, and a wrong parameter or Ctrl-C would be tried again."""
+    once = copy.copy(pipeline)
+    once.component_spec = copy.deepcopy(pipeline.component_spec)
+    specification = once.pipeline_spec
+    for component in (specification.root, *specification.components.values()):
+        for task in component.dag.tasks.values():
+            task.ClearField("retry_policy")
+    return once
+
+
 def _run(folder: Path, parameters: Mapping[str, Any], narrator: Narrator, interruption: Interruption) -> None:
     # The launcher's own imports are shared: a virtual environment for each task would take 14 s and download the project.
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "pipeline"))
     try:
         with narrator.listening(folder / "run.log"):
-            fine_tune_pipeline(**parameters)
+            without_retries(fine_tune_pipeline)(**parameters)
     except (RuntimeError, KeyboardInterrupt) as error:
         if interruption.asked:
             raise InterruptedRunError("stopped; run the same command again, training goes on from its last checkpoint") from error
@@ -106,8 +119,7 @@ def _failure(folder: Path, error: BaseException) -> AvskriftError:
     if not failed:
         return StepFailedError(f"a step ended without a word (killed, or out of memory?): {_first_line(error)}; its output is in {log}")
     record = failed[0]
-    classes = {cls.exit_code: cls for cls in every_error()}
-    return classes.get(record.exit_code, StepFailedError)(f"{record.step}: {record.error}")
+    return error_of(record.exit_code, f"{record.step}: {record.error}")
 
 
 def _records(folder: Path) -> dict[str, StepRecord]:

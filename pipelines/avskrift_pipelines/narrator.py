@@ -31,7 +31,7 @@ class Narrator:
         self._console = console
         self._bars = (
             Progress(
-                TextColumn("  {task.description:<10}"),
+                TextColumn("  {task.description:<11}"),
                 BarColumn(bar_width=30),
                 TextColumn("{task.fields[note]}"),
                 TimeElapsedColumn(),
@@ -40,8 +40,8 @@ class Narrator:
             if console.is_terminal
             else None
         )
-        self._step = ""
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}  # by step: parts are read side by side
+        self._step = ""  # the one that began last; progress does not say whose it is
 
     @property
     def interval_seconds(self) -> int:
@@ -67,7 +67,7 @@ class Narrator:
         if event == "step.started":
             self._begin(fields["step"])
         elif event == "step.finished":
-            self._end(f"{float(fields['seconds']):.0f} s, {float(fields['peak_rss_mb']):.0f} MB")
+            self._end(fields["step"], f"{float(fields['seconds']):.0f} s, {float(fields['peak_rss_mb']):.0f} MB")
         elif event == EVENT:
             self._advance(fields)
         elif match["level"] in ("warning", "error"):
@@ -78,21 +78,25 @@ class Narrator:
     def _begin(self, step: str) -> None:
         self._step = step
         if self._bars is not None:
-            self._task = self._bars.add_task(step, total=None, note="")
+            self._tasks[step] = self._bars.add_task(step, total=None, note="")
         else:
             self._console.print(f"  {step}", highlight=False)
 
-    def _end(self, note: str) -> None:
-        if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, total=1, completed=1, note=note)
-            self._bars.stop_task(self._task)
+    def _end(self, step: str, note: str) -> None:
+        if self._bars is not None and step in self._tasks:
+            self._bars.update(self._tasks[step], total=1, completed=1, note=note)
+            self._bars.stop_task(self._tasks[step])
         else:
-            self._console.print(f"  {self._step}: done, {note}", highlight=False)
+            self._console.print(f"  {step}: done, {note}", highlight=False)
 
     def _advance(self, fields: dict[str, str]) -> None:
-        note = f"{fields['done']} of {fields['of']} {fields['unit']}, {fields['seconds_left']} s left"
-        if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, total=int(fields["of"]), completed=int(fields["done"]), note=note)
+        total = fields.get("of")
+        note = f"{fields['done']} {fields['unit']}"
+        if total is not None:
+            note = f"{fields['done']} of {total} {fields['unit']}, {fields['seconds_left']} s left"
+        if self._bars is not None and self._step in self._tasks:
+            end = None if total is None else int(total)
+            self._bars.update(self._tasks[self._step], total=end, completed=int(fields["done"]), note=note)
         else:
             self._console.print(f"    {fields['what']}: {note}", highlight=False)
 

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from avskrift.errors import StepFailedError
 from avskrift.evaluation.clip_results import ClipResult, read_clip_results
-from avskrift.evaluation.gate import read_decision
-from avskrift.evaluation.result import read_evaluation
+from avskrift.evaluation.decision_file import read_decision
+from avskrift.evaluation.result import REPORT_FILE
+from avskrift.evaluation.result_file import read_evaluation
 from avskrift.steps.deploy.step import RESULT_FILE
 from avskrift.steps.prepare.step import SAMPLE_FILE
 from avskrift_pipelines.local import LocalRun
@@ -60,7 +61,8 @@ def summarise(run: LocalRun) -> Outcome:
     """
     evaluation_folder = _needed(run, "evaluate", "evaluation")
     evaluation = read_evaluation(evaluation_folder)
-    decision = read_decision(_needed(run, "gate", "decision"))
+    decision_folder = _needed(run, "gate", "decision")
+    decision = read_decision(decision_folder)
     deployed = _deployed(run)
     wer = evaluation.candidate.wer
     seconds = {"total": round(run.seconds, 1)} | {name: round(record.seconds, 1) for name, record in run.steps.items()}
@@ -80,9 +82,9 @@ def summarise(run: LocalRun) -> Outcome:
     )
     return Outcome(
         summary=summary,
-        examples=_telling(read_clip_results(evaluation_folder)),
+        examples=_telling(read_clip_results(evaluation_folder, sha256=evaluation.clips_sha256)),
         sample=_within_reach(_needed(run, "prepare", "sample") / SAMPLE_FILE, run.folder / SAMPLE_FILE),
-        report=evaluation_folder / "report.html",
+        report=decision_folder / REPORT_FILE,
     )
 
 

@@ -6,13 +6,14 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-import numpy as np
 import pytest
+from recordings import m4a, tone
 
 from avskrift.audio.decode import decode, encode_flac, probe
 
-SAMPLES = np.sin(np.arange(32_000) * 0.05).astype(np.float32)
+SAMPLES = tone(2.0)
 FLAC = encode_flac(SAMPLES)
+M4A = m4a(SAMPLES)
 _MOMENTS = 40
 _ROUNDS = 2_000  # far more work than the longest wait below
 _DROPPED_BY_PYTHON = 6
@@ -32,7 +33,9 @@ def _interrupted_by_a_timer() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "work", [lambda: decode(FLAC), lambda: probe(FLAC), lambda: encode_flac(SAMPLES)], ids=["decode", "probe", "encode"]
+    "work",
+    [lambda: decode(FLAC), lambda: decode(M4A), lambda: probe(FLAC), lambda: encode_flac(SAMPLES)],
+    ids=["decode", "decode by FFmpeg", "probe", "encode"],
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_it_comes_through_at_any_moment(work: Callable[[], object]) -> None:

@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
+import small_training
 import torch
-from torch.optim import Optimizer
+from dataset_folder import write_dataset
+from small_training import spoken
 
-from avskrift.corpus.dataset import Dataset, open_dataset
+from avskrift.corpus.dataset import Dataset
 from avskrift.errors import InterruptedRunError
 from avskrift.steps.fine_tune.step import Config, run
-from avskrift.training.checkpoint import Checkpoints, Progress
+from avskrift.training.checkpoint import Checkpoints, Progress, Tensors
 from avskrift.training.config import TrainingConfig
 from avskrift.training.loop import TrainingResult, train
+from avskrift.training.meter import Speed
 from avskrift.training.report import CURVES_FILE
+
+smallest = small_training.smallest_whisper
+_threads_as_before = small_training.threads_as_before
 
 JOB = "a" * 64
 # Two epochs; a checkpoint after every step; one thread, so that sums are made in one order.
 TRAINING = TrainingConfig(epochs=2, learning_rate=3e-3, batch_seconds=12, checkpoint_minutes=0, device="cpu", threads=1)
+TWENTY = TrainingConfig(
+    epochs=3, max_steps=20, learning_rate=3e-3, batch_seconds=2.5, validate_steps=9, checkpoint_minutes=0, device="cpu", threads=1
+)
+# All that draws from chance or has a state of its own.
+EVERYTHING = replace(
+    TWENTY,
+    schedule="cosine",
+    empty_share=0.2,
+    previous_text_share=0.3,
+    bpe_dropout=0.2,
+    spec_augment_share=0.8,
+    speed_share=0.5,
+    gain_share=0.5,
+    noise_share=0.5,
+    label_smoothing=0.1,
+    activation_dropout=0.3,
+    ema_decay=0.9,
+    micro_batch_seconds=2,
+)
+ADAPTERS = replace(EVERYTHING, lora_rank=2, ema_decay=0)
 
 STEP = """
 import sys
@@ -42,13 +67,6 @@ with boundary("fine_tune"):
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _threads_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a run came to: the digest of its weights, and its curve as it was written."""
@@ -58,22 +76,23 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def dataset(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _cut_down(tiny_dataset, tmp_path_factory.mktemp("cut-down") / "dataset", train=12, validation=2)
+def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    held = [spoken(f"clip-{number}", seconds=0.6 + 0.05 * number) for number in range(18)]
+    return write_dataset(tmp_path_factory.mktemp("few-clips"), {"train": held, "validation": held[:1]})
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiny_whisper: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    config = _config(tiny_whisper, dataset, tmp_path_factory.mktemp("uninterrupted"))
+def uninterrupted(smallest: Path, few_clips: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    config = _config(smallest, few_clips.folder, tmp_path_factory.mktemp("uninterrupted"))
     run(config)
     return _outcome(config)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 def test_a_run_that_was_stopped_leaves_no_model_and_goes_on_to_the_very_same_one(
-    tiny_whisper: Path, dataset: Path, tmp_path: Path, uninterrupted: Outcome, number: signal.Signals
+    smallest: Path, few_clips: Dataset, tmp_path: Path, uninterrupted: Outcome, number: signal.Signals
 ) -> None:
-    config = _config(tiny_whisper, dataset, tmp_path)
+    config = _config(smallest, few_clips.folder, tmp_path)
     process = _start(config)
     try:
         _wait_for_checkpoint(process, tmp_path / "checkpoints", step=1)
@@ -100,33 +119,32 @@ class _KilledError(BaseException):
 
 
 class _Mortal(Checkpoints):
-    """Checkpoints of a process that dies right before or right after it saves for the nth time."""
+    """Checkpoints of a process that dies at a moment; they remember what the state was after each step."""
 
-    def __init__(self, folder: Path, dies: str) -> None:
+    def __init__(self, folder: Path, dies: str = "") -> None:
         super().__init__(folder, JOB)
-        self._dies = dies
-        self._saved = {"checkpoint": 0, "best": 0}
+        self._dies, self._bests = dies, 0
+        self.states: dict[int, str] = {}
 
-    def save(self, model: torch.nn.Module, optimizer: Optimizer, progress: Progress) -> None:
-        moment = self._moment("checkpoint")
-        self._die_if(f"before {moment}")
-        super().save(model, optimizer, progress)
-        self._die_if(f"after {moment}")
+    def save(
+        self, parts: Mapping[str, Tensors], progress: Progress, settings: Mapping[str, Any] | None = None, *, wait: bool = False
+    ) -> None:
+        self._die_if(f"before checkpoint {progress.step}")
+        self.states[progress.step] = _state(parts)
+        super().save(parts, progress, settings, wait=wait)
+        self._die_if(f"after checkpoint {progress.step}")
 
-    def save_best(self, model: torch.nn.Module, step: int) -> str:
-        moment = self._moment("best")
-        self._die_if(f"before {moment}")
-        sha256 = super().save_best(model, step)
-        self._die_if(f"after {moment}")
+    def save_best(self, weights: Tensors, step: int) -> str:
+        self._bests += 1
+        self._die_if(f"before best {self._bests}")
+        sha256 = super().save_best(weights, step)
+        self._die_if(f"after best {self._bests}")
         return sha256
 
-    def load_best(self, model: torch.nn.Module, progress: Progress) -> None:
-        super().load_best(model, progress)
+    def best(self, progress: Progress) -> dict[str, torch.Tensor]:
+        weights = super().best(progress)
         self._die_if("after the training")
-
-    def _moment(self, what: str) -> str:
-        self._saved[what] += 1
-        return f"{what} {self._saved[what]}"
+        return weights
 
     def _die_if(self, moment: str) -> None:
         if moment == self._dies:
@@ -135,34 +153,80 @@ class _Mortal(Checkpoints):
 
 @dataclass(frozen=True)
 class _Small:
-    """A job of two short epochs, and what it comes to."""
+    """A short job, and what it comes to: its result, its weights, and the digest of the state after each step."""
 
     base: Path
     dataset: Dataset
     config: TrainingConfig
     result: TrainingResult
     weights: bytes
+    states: dict[int, str]
 
     def train(self, checkpoints: Checkpoints, out: Path) -> TrainingResult:
-        return train(self.base, self.dataset, self.config, checkpoints=checkpoints, out=out)
+        return replace(train(self.base, self.dataset, self.config, checkpoints=checkpoints, out=out), speed=Speed())
+
+    def killed(self, folder: Path, moment: str) -> dict[int, str]:
+        """The states up to its end."""
+        checkpoints = _Mortal(folder, moment)
+        with pytest.raises(_KilledError):
+            self.train(checkpoints, folder / "model")
+        return checkpoints.states
+
+
+def _job(base: Path, dataset: Dataset, config: TrainingConfig, folder: Path) -> _Small:
+    checkpoints = _Mortal(folder)
+    result = train(base, dataset, config, checkpoints=checkpoints, out=folder / "model")
+    weights = (folder / "model" / "model.safetensors").read_bytes()
+    return _Small(base, dataset, config, replace(result, speed=Speed()), weights, checkpoints.states)
 
 
 @pytest.fixture(scope="module")
-def small(tiny_whisper: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> _Small:
-    folder = tmp_path_factory.mktemp("small")
-    dataset = open_dataset(_cut_down(tiny_dataset, folder / "dataset", train=6, validation=2))
-    config = replace(TRAINING, batch_seconds=9)
-    result = train(tiny_whisper, dataset, config, checkpoints=Checkpoints(folder, JOB), out=folder / "model")
-    return _Small(tiny_whisper, dataset, config, result, (folder / "model" / "model.safetensors").read_bytes())
+def everything(smallest: Path, few_clips: Dataset, tmp_path_factory: pytest.TempPathFactory) -> _Small:
+    return _job(smallest, few_clips, EVERYTHING, tmp_path_factory.mktemp("everything"))
+
+
+@pytest.mark.parametrize("step", range(1, 21))
+def test_killed_at_any_of_twenty_steps_it_goes_on_bit_for_bit(everything: _Small, tmp_path: Path, step: int) -> None:
+    """Weights, optimizer, average and PyTorch's random state after every step are those of the run that was not killed."""
+    before = everything.killed(tmp_path, f"before checkpoint {step}")
+    assert list(before) == list(range(1, step))
+    checkpoints = _Mortal(tmp_path)
+    assert everything.train(checkpoints, tmp_path / "model") == everything.result
+    assert list(checkpoints.states) == list(range(step, 21)), "what was saved is not done again"
+    assert before | checkpoints.states == everything.states
+    assert _same_bytes(tmp_path / "model", everything)
+
+
+@pytest.mark.parametrize("config", [TWENTY, ADAPTERS], ids=["plain", "adapters"])
+def test_killed_at_each_of_twenty_steps_it_ends_bit_for_bit(
+    smallest: Path, few_clips: Dataset, tmp_path: Path, config: TrainingConfig
+) -> None:
+    job, states = _job(smallest, few_clips, config, tmp_path / "whole"), dict[int, str]()
+    for step in range(1, 21):
+        states |= job.killed(tmp_path, f"after checkpoint {step}")
+    assert job.train(Checkpoints(tmp_path, JOB), tmp_path / "model") == job.result
+    assert states == job.states
+    assert _same_bytes(tmp_path / "model", job)
+
+
+def test_the_states_of_twenty_steps_are_all_different(everything: _Small) -> None:
+    assert list(everything.states) == list(range(1, 21))
+    assert len(set(everything.states.values())) == 20
+
+
+@pytest.fixture(scope="module")
+def small(smallest: Path, few_clips: Dataset, tmp_path_factory: pytest.TempPathFactory) -> _Small:
+    return _job(smallest, few_clips, replace(TRAINING, batch_seconds=6), tmp_path_factory.mktemp("small"))
 
 
 @pytest.mark.parametrize(
     "moment",
     [
         "before checkpoint 1",
+        "before best 1",
         "after best 1",
-        "before checkpoint {epoch}",
-        "before checkpoint {total}",
+        "after checkpoint {epoch}",
+        "before best 2",
         "after checkpoint {total}",
         "after the training",
     ],
@@ -170,18 +234,17 @@ def small(tiny_whisper: Path, tiny_dataset: Path, tmp_path_factory: pytest.TempP
 def test_killed_around_a_validation_it_is_neither_lost_nor_counted_twice(small: _Small, tmp_path: Path, moment: str) -> None:
     epoch, total = (step for step, name, _ in small.result.curve if name == "validation_wer")
     assert 1 < epoch < total
-    with pytest.raises(_KilledError):
-        small.train(_Mortal(tmp_path, moment.format(epoch=epoch, total=total)), tmp_path / "model")
+    assert moment != "before best 2" or small.result.best_step == total, "other settings, please: the first epoch is the best"
+    small.killed(tmp_path, moment.format(epoch=epoch, total=total))
     assert small.train(Checkpoints(tmp_path, JOB), tmp_path / "model") == small.result
-    assert (tmp_path / "model" / "model.safetensors").read_bytes() == small.weights
+    assert _same_bytes(tmp_path / "model", small)
 
 
 def test_killed_again_and_again_it_still_ends_the_same(small: _Small, tmp_path: Path) -> None:
-    for _ in range(2):  # each attempt gets one step further
-        with pytest.raises(_KilledError):
-            small.train(_Mortal(tmp_path, "after checkpoint 1"), tmp_path / "model")
+    for step in range(1, 4):  # each attempt gets one step further
+        assert list(small.killed(tmp_path, f"after checkpoint {step}")) == [step]
     assert small.train(Checkpoints(tmp_path, JOB), tmp_path / "model") == small.result
-    assert (tmp_path / "model" / "model.safetensors").read_bytes() == small.weights
+    assert _same_bytes(tmp_path / "model", small)
 
 
 def test_a_short_run_makes_no_checkpoint_where_they_are_far_apart(small: _Small, tmp_path: Path) -> None:
@@ -190,13 +253,18 @@ def test_a_short_run_makes_no_checkpoint_where_they_are_far_apart(small: _Small,
     assert not list(tmp_path.rglob("step-*"))
 
 
-def _cut_down(dataset: Path, folder: Path, **clips: int) -> Path:
-    """A copy of ``dataset`` with the first so many clips of a split."""
-    shutil.copytree(dataset, folder)
-    for split, count in clips.items():
-        (shard,) = folder.glob(f"{split}-*.parquet")
-        pq.write_table(pq.read_table(shard).slice(0, count), shard)
-    return folder
+def _state(parts: Mapping[str, Tensors]) -> str:
+    """The sha256 of all tensors and of PyTorch's random state."""
+    digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+    for part, tensors in sorted(parts.items()):
+        for name, tensor in sorted(tensors.items()):
+            digest.update(f"{part}/{name}".encode())
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _same_bytes(model: Path, job: _Small) -> bool:
+    return (model / "model.safetensors").read_bytes() == job.weights
 
 
 def _config(base: Path, dataset: Path, folder: Path) -> Config:
@@ -206,7 +274,7 @@ def _config(base: Path, dataset: Path, folder: Path) -> Config:
         out=folder / "model",
         report=folder / "model-training",
         checkpoints=folder / "checkpoints",
-        training=TRAINING,
+        training=replace(TRAINING, epochs=5, batch_seconds=2.5),  # long enough to be met while it runs
     )
 
 

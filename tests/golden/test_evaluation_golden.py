@@ -4,19 +4,34 @@ After a meant change, write the golden files anew with ``AVSKRIFT_REGENERATE_GOL
 and look at the difference. ``evaluation.json`` and ``clips.jsonl`` are inputs and are never rewritten.
 """
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from avskrift.evaluation.clip_results import read_clip_results, write_clip_results
-from avskrift.evaluation.gate import Decision, Policy, decide, decision_as_json, explain, read_decision
+from avskrift.evaluation.decision import Decision, Override
+from avskrift.evaluation.decision_file import explained, read_decision, write_decision
+from avskrift.evaluation.gate import decide
+from avskrift.evaluation.policy import Policy
 from avskrift.evaluation.report import render_report
-from avskrift.evaluation.result import evaluation_as_json, read_evaluation
+from avskrift.evaluation.report_figures import pictures
+from avskrift.evaluation.report_markdown import render_markdown
+from avskrift.evaluation.result_file import read_evaluation, write_result
 
 GOLDEN = Path(__file__).with_name("evaluation")
-POLICIES = {"passed": Policy(max_wer=0.6, minimum_clips=5), "rejected": Policy(max_wer=0.1, minimum_clips=20)}
+EVALUATION = read_evaluation(GOLDEN)
+CLIPS = read_clip_results(GOLDEN, sha256=EVALUATION.clips_sha256)
+ALLOWED = Policy(max_wer=0.6, max_slice_loss=-1, minimum_clips=5)
+WANTING = Policy(max_wer=0.1, minimum_clips=20)
+VERDICTS = {
+    "passed": (ALLOWED, None),
+    "rejected": (WANTING, None),
+    "overridden": (
+        WANTING,
+        Override(by="release manager <releases@example.org>", reason="better for all who call; the eight clips are all that we may use"),
+    ),
+}
 
 
 def golden(name: str, text: str) -> str:
@@ -27,35 +42,48 @@ def golden(name: str, text: str) -> str:
 
 
 def decision(verdict: str) -> Decision:
-    evaluation = read_evaluation(GOLDEN)
-    return decide(evaluation, POLICIES[verdict], package_sha256=evaluation.candidate.package_sha256)
+    policy, override = VERDICTS[verdict]
+    return decide(EVALUATION, policy, package_sha256=EVALUATION.candidate.package_sha256, clips=CLIPS, override=override)
 
 
-def test_an_evaluation_written_earlier_is_read_without_loss() -> None:
-    assert evaluation_as_json(read_evaluation(GOLDEN)) == json.loads((GOLDEN / "evaluation.json").read_text(encoding="utf-8"))
+def test_an_evaluation_written_earlier_is_read_and_written_alike(tmp_path: Path) -> None:
+    write_result(tmp_path, EVALUATION)
+    assert (tmp_path / "evaluation.json").read_bytes() == (GOLDEN / "evaluation.json").read_bytes()
 
 
 def test_clip_results_written_earlier_are_read_and_written_alike(tmp_path: Path) -> None:
-    write_clip_results(tmp_path, read_clip_results(GOLDEN))
+    write_clip_results(tmp_path, CLIPS)
     assert (tmp_path / "clips.jsonl").read_bytes() == (GOLDEN / "clips.jsonl").read_bytes()
 
 
 def test_the_report_is_the_golden_one() -> None:
-    report = render_report(read_evaluation(GOLDEN), read_clip_results(GOLDEN))
+    report = render_report(EVALUATION, CLIPS, decision("overridden"))
     assert report == golden("report.html", report)
 
 
-@pytest.mark.parametrize("verdict", POLICIES)
-def test_the_decision_and_its_explanation_are_the_golden_ones(verdict: str) -> None:
+def test_the_summary_is_the_golden_one() -> None:
+    summary = render_markdown(EVALUATION, decision("overridden"))
+    assert summary == golden("summary.md", summary)
+
+
+@pytest.mark.parametrize("name", pictures(EVALUATION))
+def test_the_pictures_are_the_golden_ones(name: str) -> None:
+    picture = pictures(EVALUATION)[name]
+    assert picture == golden(name, picture)
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_the_decision_and_its_explanation_are_the_golden_ones(verdict: str, tmp_path: Path) -> None:
     decided = decision(verdict)
-    assert decided.verdict == verdict
-    text = json.dumps(decision_as_json(decided), ensure_ascii=False, indent=2) + "\n"
+    assert decided.passed is (verdict != "rejected")
+    write_decision(tmp_path, decided)
+    text = (tmp_path / "decision.json").read_text(encoding="utf-8")
     assert text == golden(f"decision.{verdict}.json", text)
-    explanation = explain(decided) + "\n"
+    explanation = explained(decided) + "\n"
     assert explanation == golden(f"decision.{verdict}.txt", explanation)
 
 
-@pytest.mark.parametrize("verdict", POLICIES)
+@pytest.mark.parametrize("verdict", VERDICTS)
 def test_a_decision_written_earlier_is_read_without_loss(tmp_path: Path, verdict: str) -> None:
     (tmp_path / "decision.json").write_bytes((GOLDEN / f"decision.{verdict}.json").read_bytes())
     assert read_decision(tmp_path) == decision(verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,21 @@ from pathlib import Path
 
 import psutil
 
+ANY_MODEL_PASSES = Path(__file__).with_name("any_model_passes.yaml")
 AVSKRIFT = str(Path(sys.executable).parent / "avskrift")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def run_arguments(tiny_whisper: Path, port: int, *more: object, sources: Sequence[str] = ("demo:tiny",)) -> list[object]:
+    """A run of a random model, which the gate is told to let pass. It hears nothing but its test clips."""
+    given = [word for source in sources for word in ("--source", source)]
+    settings = ("--base-model", tiny_whisper, "--epochs", 1, "--port", port, "--checks", "")
+    return ["run", *given, *settings, "--policy", ANY_MODEL_PASSES, *more]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -20,7 +35,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return kept | {"AVSKRIFT_HOME": str(home), "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "200"} | more
 
 
-def avskrift(home: Path, *arguments: object, timeout_s: float = 300, **more: str) -> subprocess.CompletedProcess[str]:
+def avskrift(home: Path, *arguments: object, timeout_s: float = 500, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     words = [AVSKRIFT, *map(str, arguments)]
     return subprocess.run(words, env=environment(home, **more), capture_output=True, text=True, timeout=timeout_s, check=False)

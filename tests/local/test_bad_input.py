@@ -18,6 +18,9 @@ def recording(path: Path) -> Path:
     return path
 
 
+_NO_DATA = ("--dataset", "EMPTY", "--out", "OUT")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -33,12 +36,23 @@ def recording(path: Path) -> Path:
         (["run", "--base-model", "EMPTY"], 20, ["config.json"]),
         (["run", "--source", "demo:", "--language", "en"], 10, ["Swedish", "--source"]),
         (["run", "--learning-rate", "-1"], 2, ["learning_rate"]),
+        (["run", "--training", "lora_rnk=8"], 2, ["lora_rnk", "lora_rank"]),
+        (["run", "--training", "lora_rank"], 2, ["NAME=VALUE"]),
+        (["run", "--training", "lora_rank=8", "--training", "freeze_encoder=true"], 2, ["lora_rank", "freeze_encoder"]),
+        (["run", "--training", "epochs=0"], 2, ["epochs is 0"]),
+        (["run", "--checkpoints", "gs://bucket/prefix"], 2, ["gs://bucket/prefix", "s3://BUCKET/PREFIX"]),
         (["run", "--summary", "EMPTY"], 2, ["--summary"]),
         (["transcribe", "/no/such.wav"], 2, ["/no/such.wav"]),
         (["transcribe", "ORPHANS/lonely.wav", "--endpoint", "http://127.0.0.1:9"], 72, ["http://127.0.0.1:9"]),
         (["fine-tune", "--dataset", "EMPTY", "--out", "OUT"], 11, ["dataset.json", "avskrift prepare"]),
+        # Options are looked at first: the dataset, which is none, is not read.
+        (["fine-tune", *_NO_DATA, "--lora-rank", "8", "--freeze-encoder"], 2, ["lora_rank", "freeze_encoder"]),
+        (["fine-tune", *_NO_DATA, "--lora-alpha", "16"], 2, ["lora_alpha", "lora_rank"]),
+        (["fine-tune", *_NO_DATA, "--schedule", "square"], 2, ["schedule is 'square'", "linear or cosine"]),
+        (["fine-tune", *_NO_DATA, "--label-smoothing", "2"], 2, ["label_smoothing is 2.0"]),
+        (["fine-tune", *_NO_DATA, "--checkpoints", "gs://bucket/prefix"], 2, ["gs://bucket/prefix", "s3://BUCKET/PREFIX"]),
         (["evaluate", "--package", "EMPTY", "--dataset", "EMPTY", "--out", "OUT"], 11, ["dataset.json"]),
-        (["gate", "--evaluation", "EMPTY", "--package", "EMPTY", "--out", "OUT"], 22, ["model.json"]),
+        (["gate", "EMPTY", "--package", "EMPTY", "--out", "OUT"], 22, ["model.json"]),
         (["deploy", "--version", "1", "--out", "OUT"], 2, ["models:/avskrift-sv/1"]),
         (["serve", "--package", "EMPTY"], 20, ["EMPTY"]),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from running import avskrift, started, temporaries_in, wait_until
+from mlflow import MlflowClient
+from running import ANY_MODEL_PASSES, avskrift, started, temporaries_in, wait_until
 
 from avskrift.corpus.dataset import open_dataset
 from avskrift.whisper.package import open_package
@@ -19,7 +21,7 @@ from avskrift_pipelines.command.running import run
 from avskrift_pipelines.fine_tune import fine_tune_pipeline
 
 _COMMANDS = ("run", "compile", "prepare", "fine-tune", "export", "evaluate", "gate", "register", "deploy", "serve", "transcribe")
-_ALL_COMMANDS = (*_COMMANDS, "status", "stop", "doctor")
+_ALL_COMMANDS = (*_COMMANDS, "inspect", "status", "stop", "doctor")
 
 
 def told(home: Path, *arguments: object) -> Any:
@@ -29,8 +31,10 @@ def told(home: Path, *arguments: object) -> Any:
     return json.loads(ended.stdout)
 
 
-def test_the_steps_work_one_by_one(tiny_whisper: Path, tmp_path: Path) -> None:
+def test_the_steps_work_one_by_one(tiny_whisper: Path, tmp_path: Path, empty_database: Path) -> None:
     home = tmp_path / "home"
+    (home / "mlflow").mkdir(parents=True)
+    shutil.copy(empty_database, home / "mlflow" / "mlflow.db")  # two steps may end before MLflow has made its tables
     dataset, model, package = tmp_path / "dataset", tmp_path / "model", tmp_path / "package"
     evaluation, decision, deployment = tmp_path / "evaluation", tmp_path / "decision", tmp_path / "deployment"
 
@@ -38,30 +42,44 @@ def test_the_steps_work_one_by_one(tiny_whisper: Path, tmp_path: Path) -> None:
     assert prepared["fingerprint"] == open_dataset(dataset).description.fingerprint
     assert prepared["splits"]["train"]["clips"] == 24
 
-    trained = told(home, "fine-tune", "--dataset", dataset, "--out", model, "--base-model", tiny_whisper, "--max-steps", 2)
+    live = ("--run-id", "by-hand", "--checkpoints", tmp_path / "checkpoints")
+    trained = told(home, "fine-tune", "--dataset", dataset, "--out", model, "--base-model", tiny_whisper, "--max-steps", 2, *live)
     assert trained["steps"] == 2
+    assert list((tmp_path / "checkpoints").iterdir()) == [], "the job is done"
+    assert not (home / "checkpoints").exists()
+    assert _curve(home, "train_loss") == [1, 2], "while it trains, before anything is registered"
 
     exported = told(home, "export", "--model", model, "--training", trained["report"], "--out", package)
     assert exported["sha256"] == open_package(package).description.sha256
 
-    measured = told(home, "evaluate", "--package", package, "--dataset", dataset, "--baseline", tiny_whisper, "--out", evaluation)
+    measured = told(
+        home, "evaluate", "--package", package, "--dataset", dataset, "--baseline", tiny_whisper, "--checks", "", "--out", evaluation
+    )
     assert measured["clips"] == measured["candidate"]["hypotheses"] == 8
 
-    asked = ("gate", "--evaluation", evaluation, "--package", package, "--out", decision, "--minimum-clips", 5, "--no-require-better")
+    asked = ("gate", evaluation, "--package", package, "--out", decision, "--policy", ANY_MODEL_PASSES)
     refused = avskrift(home, *asked, "--max-wer", 0)
     assert refused.returncode == 50
-    assert "at most 0.00 % is allowed" in refused.stdout
-    assert told(home, *asked, "--max-wer", 1000)["passed"] is True
+    assert "its upper end may be at most 0.00 %" in refused.stdout
+    assert told(home, *asked)["passed"] is True
 
     named = ("--training", trained["report"], "--run-id", "by-hand", "--model-name", "by-hand")
     registering = ("register", "--package", package, "--evaluation", evaluation, "--decision", decision, *named)
     assert told(home, *registering)["version"] == told(home, *registering)["version"] == "1", "the same run registers once"
+    assert _curve(home, "train_loss") == [1, 2], "and adds no point twice"
 
     deploying = ("deploy", "--version", 1, "--model-name", "by-hand", "--target", "kserve", "--out", deployment)
     local_only = avskrift(home, *deploying)
     assert local_only.returncode == 2
     assert "s3://" in local_only.stderr
     assert not (deployment / "inferenceservice.yaml").exists()
+
+
+def _curve(home: Path, name: str) -> list[int]:
+    """The steps at which the one run in MLflow has points of a curve."""
+    registry = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    (run,) = registry.search_runs([registry.get_experiment_by_name("avskrift").experiment_id])
+    return [point.step for point in registry.get_metric_history(run.info.run_id, name)]
 
 
 def test_doctor_finds_this_machine_fit_or_says_what_is_missing(tmp_path: Path) -> None:
@@ -90,10 +108,10 @@ def test_status_of_an_empty_state_folder_is_no_error(tmp_path: Path) -> None:
 
 def test_every_option_of_run_is_a_parameter_of_the_pipeline() -> None:
     """No option that the pipeline would not take, on a laptop or on a cluster."""
-    options = set(inspect.signature(run).parameters) - {"summary", "json_"}
+    options = set(inspect.signature(run).parameters) - {"summary", "json_", "policy"}
     parameters = set(inspect.signature(fine_tune_pipeline.pipeline_func).parameters)
     assert options <= parameters
-    assert parameters - options == {"deploy_target", "namespace", "service_name"}
+    assert parameters - options == {"deploy_target", "namespace", "service_name", "gpus"}
 
 
 def test_compile_writes_yaml_that_check_then_accepts_and_a_changed_file_is_named(tmp_path: Path) -> None:
@@ -107,18 +125,21 @@ def test_compile_writes_yaml_that_check_then_accepts_and_a_changed_file_is_named
     assert str(file) in drifted.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [(signal.SIGINT, 130, "stopped before it was finished"), (signal.SIGTERM, 42, "which is saved; run the same command again")],
+)
 def test_a_step_that_is_stopped_says_so_and_leaves_nothing_half_written(
-    tiny_whisper: Path, tiny_dataset: Path, tmp_path: Path, number: signal.Signals
+    tiny_whisper: Path, tiny_dataset: Path, tmp_path: Path, number: signal.Signals, code: int, says: str
 ) -> None:
     home, log, out = tmp_path / "home", tmp_path / "log", tmp_path / "out" / "model"
     training = ("--epochs", 100, "--batch-seconds", 15, "--checkpoint-minutes", 0)
     step = started(home, ["fine-tune", "--dataset", tiny_dataset, "--out", out, "--base-model", tiny_whisper, *training], log)
     wait_until(lambda: any(home.glob("checkpoints/*/step-*")), what="a checkpoint")
     step.send_signal(number)
-    assert step.wait(timeout=60) == 130
+    assert step.wait(timeout=60) == code
     (sentence,) = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("avskrift: ")]
-    assert "stopped before it was finished" in sentence
+    assert says in sentence
     assert "Traceback" not in log.read_text(encoding="utf-8")
     assert list(out.parent.iterdir()) == []
     assert temporaries_in(home) == []

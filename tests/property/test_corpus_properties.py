@@ -104,7 +104,7 @@ def _assert_separate(pairs: Sequence[tuple[str, str]]) -> None:
 def _make(folder: Path, number: int, kind: str, speakers: int) -> dict[str, str | None]:
     path = folder / f"{number}.wav"
     seed = 0 if kind == "copy" else number + 1
-    samples = np.random.default_rng(seed).integers(-9000, 9000, SAMPLE_RATE // 2, dtype=np.int16)
+    samples = np.random.default_rng(seed).integers(-9000, 9000, SAMPLE_RATE, dtype=np.int16)
     sf.write(path, samples * (kind != "silence"), SAMPLE_RATE)
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-100])

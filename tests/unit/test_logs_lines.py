@@ -161,7 +161,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then_and_always_the_last(monk
         configure(fmt="json", stream=stream)
         with progress("fine-tune", total=3, unit="steps") as bar:
             for _ in range(3):
-                bar.advance(loss=0.5)
+                bar.advance(1, {"loss": 0.5})
         lines = [json.loads(line) for line in stream.getvalue().splitlines()]
         assert [line["done"] for line in lines] == expected
     assert lines[-1] | {"event": "progress", "what": "fine-tune", "of": 3, "unit": "steps", "seconds_left": 0, "loss": 0.5} == lines[-1]

@@ -25,7 +25,7 @@ from avskrift.steps.prepare.step import Config, Result, run
 EVIL = "<script>alert('x')</script>\"&amp;"
 
 
-def record(path: Path, number: int, seconds: float = 0.5) -> Path:
+def record(path: Path, number: int, seconds: float = 1.5) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, 0.3 * np.sin((300 + 10 * number) * np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE), SAMPLE_RATE)
     return path
@@ -68,12 +68,12 @@ def test_a_folder_of_recordings_becomes_a_dataset(tmp_path: Path) -> None:
     for clip in clips:
         samples = clip.samples()
         assert clip.audio[:4] == b"fLaC"
-        assert clip.duration_s == len(samples) / SAMPLE_RATE == pytest.approx(0.5, abs=0.08)
+        assert clip.duration_s == len(samples) / SAMPLE_RATE == pytest.approx(1.5, abs=0.08)
         assert float(np.abs(samples).max()) > 0.2
         assert clip.speaker_id == ""
     assert dataset.description.fingerprint == result.fingerprint
     assert dataset.description.splits == result.splits
-    assert dataset.description.normaliser == "generic-1"
+    assert dataset.description.normaliser == "sv-1"
     assert all(summary.clips for summary in result.splits.values())
     assert result.splits["train"].hours == pytest.approx(sum(clip.duration_s for clip in dataset.clips("train")) / 3600)
     assert {path.name for path in out.iterdir()} == {
@@ -153,13 +153,14 @@ def test_speakers_are_in_one_split_and_their_names_in_none(tmp_path: Path) -> No
         assert b"Anna nummer" not in path.read_bytes()
 
 
-def test_another_salt_gives_other_speaker_ids(tmp_path: Path) -> None:
+def test_another_salt_gives_other_speaker_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = described(
         tmp_path / "in", [{"file_name": f"{number}.wav", "text": f"mening {number}", "speaker": f"s{number}"} for number in range(12)]
     )
     ids = []
     for salt in ("one", "two"):
-        run(Config(source=str(source), out=tmp_path / salt, speaker_salt=salt))
+        monkeypatch.setenv("AVSKRIFT_SPEAKER_SALT", salt)
+        run(Config(source=str(source), out=tmp_path / salt))
         ids.append({clip.speaker_id for split in SPLITS for clip in open_dataset(tmp_path / salt).clips(split)})
     assert not ids[0] & ids[1]
 
@@ -181,7 +182,7 @@ def test_shards_hold_at_most_512_clips_and_keep_the_order(tmp_path: Path) -> Non
     source.mkdir()
     count = 700
     for number in range(count):
-        samples = np.random.default_rng(number).integers(-9000, 9000, 4800, dtype=np.int16)
+        samples = np.random.default_rng(number).integers(-9000, 9000, SAMPLE_RATE, dtype=np.int16)
         sf.write(source / f"{number:04d}.wav", samples, SAMPLE_RATE)
         (source / f"{number:04d}.txt").write_text(f"mening {number}")
     out = tmp_path / "out"
@@ -197,7 +198,7 @@ def test_shards_hold_at_most_512_clips_and_keep_the_order(tmp_path: Path) -> Non
 
 def test_a_source_without_recordings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(SourceError, match="holds no recordings with transcripts; give demo"):
+    with pytest.raises(SourceError, match="holds no recordings with transcripts; check"):
         run(Config(source=str(tmp_path / "in"), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -232,10 +233,15 @@ def test_every_refused_clip_is_recorded_with_its_reason(tmp_path: Path) -> None:
     sf.write(source / "clip006.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
     sf.write(source / "clip007.wav", np.full(SAMPLE_RATE, np.nan), SAMPLE_RATE, subtype="FLOAT")
     (source / "clip008.txt").write_text(" … ")
-    (source / "clip009.wav").write_bytes((source / "clip010.wav").read_bytes())
+    for copy, original in ((9, 10), (12, 13)):
+        (source / f"clip{copy:03}.wav").write_bytes((source / f"clip{original:03}.wav").read_bytes())
+    (source / "clip010.txt").write_text((source / "clip009.txt").read_text())
+    (source / "clip014.txt").write_text("Это не по-шведски.")
+    sf.write(source / "clip015.wav", np.sign(np.sin(np.arange(2 * SAMPLE_RATE) / 20)), SAMPLE_RATE)
+    (source / "clip016.txt").write_text("alldeles för mycket text " * 4)
     (source / "clip011.txt").unlink()
     out = tmp_path / "out"
-    result = run(Config(source=str(source), out=out, on_missing="skip", max_rejected=0.5))
+    result = run(Config(source=str(source), out=out, on_missing="skip", max_rejected=0.8))
     assert refused(out) == {
         "clip001.wav": "undecodable",
         "clip002.wav": "undecodable",
@@ -246,11 +252,16 @@ def test_every_refused_clip_is_recorded_with_its_reason(tmp_path: Path) -> None:
         "clip007.wav": "not_finite",
         "clip008.wav": "empty_transcript",
         "clip010.wav": "duplicate_audio",
+        "clip012.wav": "conflicting_transcripts",
+        "clip013.wav": "conflicting_transcripts",
+        "clip014.wav": "foreign_characters",
+        "clip015.wav": "clipped",
+        "clip016.wav": "too_fast",
         "clip011.wav": "missing",
     }
     assert result.rejected["undecodable"] == 2
     assert kept(result) + sum(result.rejected.values()) == 20
-    assert open_dataset(out).description.rejected == 10
+    assert open_dataset(out).description.rejected == 15
     reasons = [row["reason"] for row in pq.read_table(out / "rejected.parquet").to_pylist()]
     assert any("1000 bytes fewer" in reason for reason in reasons)
 
@@ -266,16 +277,17 @@ def test_too_many_refused_clips_fail_the_step_with_a_table_of_reasons(tmp_path: 
     assert "3 of 20 clips were refused, and --max-rejected allows 10%" in sentence
     assert [line.split()[:2] for line in table] == [["undecodable", "2"], ["empty_audio", "1"]]
     assert "'clip001.wav'" in table[0]
-    assert list(tmp_path.iterdir()) == [source]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["avskrift-home", "in"]
     assert kept(run(Config(source=str(source), out=tmp_path / "out", max_rejected=0.15))) == 17
 
 
 def test_a_source_of_which_nothing_is_left_is_refused_whatever_is_allowed(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    (source / "a.wav").write_bytes(b"")
-    (source / "a.txt").write_text("hej")
-    with pytest.raises(SourceError, match="1 of 1 clips were refused"):
+    for name in "abcde":
+        (source / f"{name}.wav").write_bytes(b"")
+        (source / f"{name}.txt").write_text(f"hej {name}")
+    with pytest.raises(SourceError, match="5 of 5 clips were refused, so nothing is left"):
         run(Config(source=str(source), out=tmp_path / "out", max_rejected=1.0))
 
 
@@ -303,12 +315,12 @@ def test_a_parameter_that_cannot_be_used_is_refused_and_nothing_is_written(
 ) -> None:
     with pytest.raises(error):
         run(Config(**{"source": "demo:tiny", "out": tmp_path / "out", **changes}))  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(StorageError, match="holds files and is not a dataset"):
+    with pytest.raises(StorageError, match=r"holds files and no dataset\.json"):
         run(Config(source="demo:tiny", out=tmp_path))
     with pytest.raises(StorageError, match="is a file"):
         run(Config(source="demo:tiny", out=tmp_path / "thesis.tex"))
@@ -322,6 +334,55 @@ def test_an_older_dataset_and_an_empty_folder_are_replaced(tmp_path: Path) -> No
     before = open_dataset(out).description.fingerprint
     run(Config(source=str(folder_of(tmp_path / "in", 6)), out=out))
     assert open_dataset(out).description.fingerprint != before
+
+
+def test_what_somebody_else_put_into_a_dataset_folder_is_not_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(Config(source="demo:tiny", out=out))
+    source = folder_of(out / "recordings", 12)
+    with pytest.raises(UsageError, match=r"would replace the folder in which the source .*recordings lies"):
+        run(Config(source=str(source), out=out))
+    with pytest.raises(StorageError, match="holds 'recordings', which prepare did not write"):
+        run(Config(source="demo:tiny", out=out))
+    assert len(list(source.iterdir())) == 24
+
+
+@pytest.mark.parametrize("source", ["parquet:{}", "parquet:{}/*.parquet", "2*parquet:{}/train-00000.parquet"])
+def test_a_dataset_is_not_prepared_from_itself(source: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = run(Config(source="demo:tiny", out=out)).fingerprint
+    with pytest.raises(UsageError, match="would replace the folder in which the source"):
+        run(Config(source=source.format(out), out=out))
+    assert open_dataset(out).description.fingerprint == before
+
+
+def test_a_link_to_a_folder_is_kept_and_the_folder_behind_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for _ in range(2):
+        run(Config(source="demo:tiny", out=tmp_path / "link"))
+        assert (tmp_path / "link").is_symlink()
+        assert open_dataset(tmp_path / "disk")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run(Config(source="demo:tiny", out="~/dataset"))
+    assert open_dataset(tmp_path / "dataset")
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/dataset", "s3:/bucket/dataset", "hf://me/dataset"])
+def test_a_place_that_is_no_folder_of_this_machine_is_refused_at_once(out: str) -> None:
+    with pytest.raises(UsageError, match="is no folder on this machine"):
+        run(Config(source="demo:tiny", out=out))
+
+
+@pytest.mark.parametrize("splits", [["foo"] * 12, ["train"] * 11 + [""], ["train"] * 4 + ["test"] * 8])
+def test_splits_that_cannot_be_are_refused_before_anything_is_decoded(splits: list[str], tmp_path: Path) -> None:
+    rows = [{"file_name": f"{n}.wav", "text": f"mening {n}", "speaker": f"s{n % 2}", "split": split} for n, split in enumerate(splits)]
+    with pytest.raises(SourceError, match="source '"):
+        run(Config(source=str(described(tmp_path / "in", rows)), out=tmp_path / "out"))
+    assert not list(tmp_path.rglob("*.audio"))
 
 
 # ---- max_clips
@@ -358,7 +419,8 @@ class _Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        assert not any(name.startswith("on") or name in ("src", "href") for name, _ in attrs)
+        assert not any(name.startswith("on") or name == "href" for name, _ in attrs)
+        assert all((value or "").startswith("data:audio/flac;base64,") for name, value in attrs if name == "src")
 
     def handle_data(self, data: str) -> None:
         self.text += f"{data}\n"
@@ -377,7 +439,7 @@ def test_the_report_escapes_every_string_and_runs_nothing(tmp_path: Path) -> Non
     assert EVIL in page.text
     assert "<b>bad.wav" in page.text
     assert "empty_audio" in page.text
-    assert "12 of 13 clips kept" in page.text
+    assert "Of 13 recordings 12 are in the splits" in page.text
     assert result.fingerprint in page.text
 
 
@@ -397,7 +459,7 @@ def test_metrics_are_clips_and_hours_of_each_split(tmp_path: Path) -> None:
     result = run(Config(source=str(folder_of(tmp_path / "in", 12)), out=tmp_path / "out"))
     metrics = result.metrics()
     assert sum(metrics[f"{split}_clips"] for split in SPLITS) == 12
-    assert sum(metrics[f"{split}_hours"] for split in SPLITS) == pytest.approx(12 * 0.5 / 3600, rel=0.1)
+    assert sum(metrics[f"{split}_hours"] for split in SPLITS) == pytest.approx(12 * 1.5 / 3600, rel=0.1)
     assert metrics["rejected_clips"] == 0
 
 

@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import ctranslate2
 import pyarrow.parquet as pq
 import pytest
+import small_training
 import torch
 
 from avskrift.corpus.dataset import DESCRIPTION_FILE, SPLITS, open_dataset
@@ -24,18 +24,15 @@ from avskrift.steps.fine_tune import step as fine_tuning
 from avskrift.storage.manifest import digest_folder, manifest_digest
 from avskrift.storage.paths import home
 from avskrift.training.config import TrainingConfig
-from avskrift.training.report import CURVES_FILE, TRAINING_FILE, read_report
+from avskrift.training.loop import TrainingResult
+from avskrift.training.meter import Speed
+from avskrift.training.report import CURVES_FILE, EXAMPLES_FILE, REPORT_FILE, TRAINING_FILE, read_report
 from avskrift.whisper.package import open_package
+
+_threads_as_before = small_training.threads_as_before
 
 ONE_STEP = TrainingConfig(max_steps=1, batch_seconds=6, learning_rate=1e-3, device="cpu", threads=1)
 DEAD = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True).stdout.strip()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +79,31 @@ def test_the_report_says_what_was_trained_from_what_and_how(fine_tuned: fine_tun
     assert [point["name"] for point in points] == ["train_loss", "learning_rate", "validation_wer"]
 
 
+def test_the_report_has_every_option_and_what_was_heard(fine_tuned: fine_tuning.Config, english: Path) -> None:
+    folder = Path(fine_tuned.report)
+    assert {field.name for field in fields(TrainingConfig)} <= read_report(folder).parameters.keys()
+    heard = [json.loads(line) for line in (folder / EXAMPLES_FILE).read_text(encoding="utf-8").splitlines()]
+    said = {clip.clip_id: clip.text for clip in open_dataset(english).clips("validation")}
+    assert {example["clip_id"]: example["said"] for example in heard} == said
+
+
+def test_what_a_pipeline_shows_is_finite_and_its_page_is_the_report(fine_tuned: fine_tuning.Config, tmp_path: Path) -> None:
+    curve = ((1, "train_loss", 3.0), (1, "learning_rate", 0.1), (1, "validation_wer", 0.5), (2, "train_loss", 2.0))
+    counts: dict[str, Any] = {"steps": 2, "epochs": 1, "best_step": 1, "train_clips": 2, "validation_clips": 2, "processes": 1}
+    training = TrainingResult(
+        **counts, best_wer=0.5, learning_rate=0.1, batch_seconds=6.0, compiled="off", speed=Speed(teraflops=float("nan")), curve=curve
+    )
+    result = fine_tuning.Result(model=Path(fine_tuned.out), report=Path(fine_tuned.report), training=training)
+    figures = result.figures()
+    assert (figures["validation_wer"], figures["train_loss"], figures["steps"]) == (0.5, 2.0, 2.0)
+    assert "teraflops" not in figures
+    assert "clips_per_second" in figures
+    assert "train_loss" not in fine_tuning.Result(model=result.model, report=result.report, training=replace(training, curve=())).figures()
+
+    result.copy_page(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_bytes() == (Path(fine_tuned.report) / REPORT_FILE).read_bytes()
+
+
 def test_when_it_is_done_nothing_is_left_but_model_and_report(fine_tuned: fine_tuning.Config) -> None:
     folder = Path(fine_tuned.out).parent
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "model", "model-training"]
@@ -116,7 +138,7 @@ def test_a_folder_of_somebody_elses_files_is_never_replaced(fine_tuned: fine_tun
     [
         ({"base_model": "./no-such-folder"}, ModelUnavailableError, "no such folder"),
         ({"base_model": "package:whisper-enormous"}, ModelUnavailableError, "package:whisper-base"),
-        ({"dataset": "no-such-dataset"}, DatasetError, "not a dataset folder"),
+        ({"dataset": "no-such-dataset"}, DatasetError, "not a dataset folder|there is no such folder"),
     ],
 )
 def test_what_cannot_be_had_is_said_and_nothing_half_written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import numpy as np
@@ -18,8 +19,9 @@ from avskrift.audio.logmel_torch import LogMel
 from avskrift.corpus.dataset import Clip
 from avskrift.errors import TrainingError
 from avskrift.text.normaliser import normalise
+from avskrift.training.distributed import World
 from avskrift.training.examples import pad_audio
-from avskrift.training.validation import validation_wer
+from avskrift.training.validation import Validation, validate
 from avskrift.whisper.forward import generate
 from avskrift.whisper.tokens import WhisperTokens
 from avskrift.whisper.transformers_folder import load_model
@@ -51,20 +53,20 @@ def test_it_is_the_corpus_wer_of_normalised_text(model: WhisperForConditionalGen
     clips = [_clip("a", 1.0, f"{said[0].upper()}!"), _clip("b", 1.0, "Helt andra ord.")]
     references, hypotheses = [normalise(clip.text, "sv") for clip in clips], [normalise(text, "sv") for text in said]
     expected = jiwer.wer(references, hypotheses)
-    assert validation_wer(model, LogMel(80), clips, tokens, language="sv") == pytest.approx(expected)
+    assert _wer(model, clips, tokens) == pytest.approx(expected)
     assert jiwer.wer(references[:1], hypotheses[:1]) == 0, "the first clip is meant to be right"
-    assert validation_wer(model, LogMel(80), clips[:1], tokens, language="sv") == 0
+    assert _wer(model, clips[:1], tokens) == 0
 
 
 def test_a_thirty_second_clip_that_the_model_babbles_over_does_not_run_past_the_decoder(
     model: WhisperForConditionalGeneration, tokens: WhisperTokens
 ) -> None:
-    assert validation_wer(model, LogMel(80), [_clip("a", 30.0, "Ett ord.")], tokens, language="sv") > 0
+    assert _wer(model, [_clip("a", 30.0, "Ett ord.")], tokens) > 0
 
 
 def test_the_model_is_trained_on_as_before(model: WhisperForConditionalGeneration, tokens: WhisperTokens) -> None:
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    validation_wer(model, LogMel(80), [_clip("a", 0.5, "Ett ord.")], tokens, language="sv")
+    _wer(model, [_clip("a", 0.5, "Ett ord.")], tokens)
     assert model.training
     assert all(torch.equal(before[name], parameter) and parameter.grad is None for name, parameter in model.named_parameters())
 
@@ -73,7 +75,53 @@ def test_transcripts_without_a_word_are_refused_since_a_wer_of_zero_would_look_p
     model: WhisperForConditionalGeneration, tokens: WhisperTokens
 ) -> None:
     with pytest.raises(TrainingError, match="no validation transcript holds a word"):
-        validation_wer(model, LogMel(80), [_clip("a", 0.5, "?!")], tokens, language="sv")
+        _wer(model, [_clip("a", 0.5, "?!")], tokens)
+
+
+def test_clips_that_are_heard_by_several_processes_come_to_the_wer_of_one(
+    model: WhisperForConditionalGeneration, tokens: WhisperTokens
+) -> None:
+    clips = [_clip(f"{number}", 0.4 + 0.05 * number, f"Mening nummer {number}.") for number in range(20)]  # two batches
+    whole = _validate(model, clips, tokens)
+    assert whole is not None
+    assert [example[:2] for example in whole.examples] == [(clip.clip_id, clip.text) for clip in clips[:5]]
+    heard: list[Any] = []
+
+    class Listening(World):
+        """One of two processes, one after the other: the second one gathers what both heard."""
+
+        def gather(self, value: Any) -> list[Any]:
+            heard.append(value)
+            return list(heard)
+
+    assert _validate(model, clips, tokens, world=Listening(rank=1, size=2)) != whole, "it heard a part of them"
+    assert _validate(model, clips, tokens, world=Listening(rank=0, size=2)) == whole
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_validation_that_is_told_to_stop_comes_to_nothing(
+    model: WhisperForConditionalGeneration, tokens: WhisperTokens, looks: int
+) -> None:
+    clips = [_clip(f"{number}", 0.5, "Ett ord.") for number in range(20)]
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(len(asked) >= looks)
+        return asked[-1]
+
+    assert _validate(model, clips, tokens, stop=stop) is None
+    assert asked == [False] * looks + [True]
+    assert model.training
+
+
+def _validate(model: WhisperForConditionalGeneration, clips: list[Clip], tokens: WhisperTokens, **more: Any) -> Validation | None:
+    return validate(model, LogMel(80), clips, [clip.duration_s for clip in clips], tokens, language="sv", **more)
+
+
+def _wer(model: WhisperForConditionalGeneration, clips: list[Clip], tokens: WhisperTokens) -> float:
+    measured = _validate(model, clips, tokens)
+    assert measured is not None
+    return measured.wer
 
 
 def _heard(model: WhisperForConditionalGeneration, clips: list[Clip], tokens: WhisperTokens) -> list[list[int]]:

@@ -11,17 +11,15 @@ from typing import Any
 import ctranslate2
 import pytest
 import torch
-import yaml
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
+from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration, WhisperProcessor
 
 import avskrift
 from avskrift.errors import IntegrityError, ModelUnavailableError, PackageError
 from avskrift.storage.manifest import digest_folder
 from avskrift.storage.paths import cache, home
-from avskrift.whisper.card import model_card
 from avskrift.whisper.export import Provenance, as_package, export_package, transformers_digest
-from avskrift.whisper.package import EncoderContext, ModelPackage, is_package, open_package
-from avskrift.whisper.transformers_folder import copy_companions
+from avskrift.whisper.package import DatasetSummary, EncoderContext, ModelPackage, is_package, open_package
+from avskrift.whisper.transformers_folder import copy_companions, load_model
 
 ADAPTED = Provenance(
     base_model="package:whisper-base",
@@ -29,6 +27,7 @@ ADAPTED = Provenance(
     encoder_context=EncoderContext(policy="variable", minimum_frames=200),
     languages=("sv",),
     dataset_fingerprint="f" * 64,
+    dataset=DatasetSummary(source="commonvoice:cv.tar.gz", licence="CC0-1.0", hours={"train": 9.5, "test": 1.25}),
     training={"epochs": 2, "learning_rate": 5e-5},
 )
 
@@ -47,6 +46,7 @@ def broken(tiny_package: ModelPackage, tmp_path: Path) -> Path:
 def test_a_package_describes_itself_completely(adapted: ModelPackage) -> None:
     raw = json.loads((adapted.folder / "model.json").read_text(encoding="utf-8"))
     names = {path.relative_to(adapted.folder).as_posix() for path in adapted.folder.rglob("*") if path.is_file()}
+    seal = raw.pop("sha256")
     assert set(raw.pop("files")) == names - {"model.json"}
     assert {"README.md", "hf/model.safetensors", "hf/tokenizer.json", "ct2/model.bin", "ct2/tokenizer.json"} < names
     assert raw == {
@@ -55,10 +55,15 @@ def test_a_package_describes_itself_completely(adapted: ModelPackage) -> None:
         "languages": ["sv"],
         "encoder_context": {"policy": "variable", "minimum_frames": 200, "multiple_frames": 50},
         "dataset_fingerprint": "f" * 64,
+        "dataset": {"source": "commonvoice:cv.tar.gz", "licence": "CC0-1.0", "hours": {"train": 9.5, "test": 1.25}},
         "training": {"epochs": 2, "learning_rate": 5e-5},
+        "quantisation": "float16",
+        "alignment_heads": [[1, 0]],
+        "round_trip": None,
         "code_version": avskrift.__version__,
         "version": 1,
     }
+    assert len(seal) == 64
     assert adapted == open_package(adapted.folder)
     adapted.verify()
 
@@ -87,6 +92,40 @@ def test_a_flipped_byte_in_any_file_is_found_and_named(broken: Path, name: str) 
 def test_the_digest_of_a_package_is_that_of_its_bytes(adapted: ModelPackage, tiny_package: ModelPackage, tiny_whisper: Path) -> None:
     again = export_package(tiny_whisper, home() / "again", ADAPTED)
     assert again.description.sha256 == adapted.description.sha256 != tiny_package.description.sha256
+
+
+BASE_HEADS = [[3, 1], [4, 2], [4, 3], [4, 7], [5, 1], [5, 2], [5, 4], [5, 6]]  # OpenAI's of whisper-base
+
+
+@pytest.mark.parametrize(("said", "expected"), [(BASE_HEADS, BASE_HEADS), ([[2, 3], [0, 7]], [[2, 3], [0, 7]]), (None, BASE_HEADS)])
+def test_a_model_of_whisper_bases_shape_keeps_its_alignment_heads_or_gets_whisper_bases(
+    tiny_whisper: Path, tmp_path: Path, said: list[list[int]] | None, expected: list[list[int]]
+) -> None:
+    """As deep, with as many heads and mel bins; narrow, so that it is small. Loaded and saved once, as fine-tuning does."""
+    config = WhisperConfig.from_pretrained(tiny_whisper)
+    config.decoder_layers, config.decoder_attention_heads = 6, 8
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config = GenerationConfig.from_pretrained(tiny_whisper)
+    model.generation_config.alignment_heads = said
+    for folder in (tmp_path / "base", tmp_path / "fine-tuned"):
+        model.save_pretrained(folder)
+        copy_companions(tiny_whisper, folder)
+        model = load_model(folder, torch.device("cpu"))
+    package = export_package(tmp_path / "fine-tuned", tmp_path / "package", ADAPTED)
+    package.verify()
+    assert json.loads((package.ctranslate2 / "config.json").read_text(encoding="utf-8"))["alignment_heads"] == expected
+    assert [list(pair) for pair in package.description.alignment_heads] == expected
+    ctranslate2.models.Whisper(str(package.ctranslate2))
+
+
+def test_alignment_heads_that_a_model_does_not_have_are_refused(tiny_whisper: Path, tmp_path: Path) -> None:
+    """CTranslate2 would look for them beyond its memory."""
+    wrong = Path(shutil.copytree(tiny_whisper, tmp_path / "wrong"))
+    settings = json.loads((wrong / "generation_config.json").read_text())
+    (wrong / "generation_config.json").write_text(json.dumps(settings | {"alignment_heads": [[5, 6]]}))
+    with pytest.raises(PackageError, match=r"alignment_heads \[\[5, 6\]\] are not pairs of a layer and a head of a decoder with 2 layers"):
+        export_package(wrong, tmp_path / "package", ADAPTED)
+    assert [path for path in tmp_path.iterdir() if "package" in path.name] == []
 
 
 def test_nothing_pickled_and_no_clutter_comes_along_and_a_persons_own_files_are_copied(tiny_whisper: Path, tmp_path: Path) -> None:
@@ -216,28 +255,6 @@ def test_a_description_that_is_no_json_object_is_refused(broken: Path, content: 
 def test_a_folder_that_is_no_package_is_named(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"no model\.json, so not a model package; make one with `avskrift export`"):
         open_package(tmp_path)
-
-
-def test_the_card_says_where_the_model_comes_from_and_what_it_may_be_given(adapted: ModelPackage) -> None:
-    card = (adapted.folder / "README.md").read_text(encoding="utf-8")
-    for said in (
-        "Fine-tuned for sv from `package:whisper-base`",
-        "in steps of 0.5 s, at least 2.0 s",
-        "f" * 64,
-        "| learning_rate | 5e-05 |",
-    ):
-        assert said in card
-    base = model_card("openai/whisper-small", [], EncoderContext(), "", {})
-    assert "`openai/whisper-small`, not adapted." in base
-    assert "Always 30 s" in base
-    assert "## Training" not in base
-
-
-def test_the_cards_front_matter_means_to_yaml_what_it_says() -> None:
-    card = model_card("C: models #3", ["no", "sv"], EncoderContext(), "", {})
-    front = yaml.safe_load(card.split("---\n")[1])
-    assert front["language"] == ["no", "sv"]
-    assert front["base_model"] == "C: models #3"
 
 
 def test_companions_are_copied_and_weights_are_not(tiny_whisper: Path, tmp_path: Path) -> None:

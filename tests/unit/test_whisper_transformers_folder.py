@@ -55,6 +55,18 @@ def test_a_ctranslate2_model_becomes_a_folder_that_transformers_loads_whole(tiny
     assert settings.begin_suppress_tokens == [220, 50257]
 
 
+@pytest.mark.parametrize(("said", "expected"), [([[0, 0]], [[0, 0]]), (None, [[1, 0]])])
+def test_its_alignment_heads_come_along_or_are_those_of_its_last_layers(
+    ct2: Path, tmp_path: Path, said: list[list[int]] | None, expected: list[list[int]]
+) -> None:
+    settings = json.loads((ct2 / "config.json").read_text())
+    (ct2 / "config.json").write_text(json.dumps(settings | {"alignment_heads": said}))
+    out = tmp_path / "out"
+    out.mkdir()
+    convert(ct2, out)
+    assert json.loads((out / "generation_config.json").read_text())["alignment_heads"] == expected
+
+
 def test_its_processor_loads_and_knows_text_times_and_sound(ct2: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -1,155 +1,258 @@
-"""``report.html`` of a dataset folder: one file, no scripts, nothing fetched.
-
-Kubeflow's page runs what scripts an artifact holds, and a transcript or a file name may hold anything: every string is
-escaped, and the page forbids scripts by its content security policy.
-"""
+"""``report.html`` of a dataset folder, one of the :mod:`avskrift.pages`: what went in, what was left out and why."""
 
 from __future__ import annotations
 
-import html
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import heapq
+import math
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
-from string import Template
+from typing import Any
 
-from avskrift.audio.constants import WINDOW_SECONDS
-from avskrift.corpus.dataset import DatasetDescription
+from avskrift import pages
+from avskrift.corpus import wording
+from avskrift.corpus.dataset import REJECTED_FILE, SPLITS, Dataset, DatasetDescription
+from avskrift.corpus.statistics import Share, Spread, Statistics, Voices, metadata, statistics
 from avskrift.corpus.validation import Rejection
 from avskrift.text.languages import LANGUAGES
 
+REFUSED_HEARD = 10
+
 _PAGE = Path(__file__).with_name("report_page.html")
-_REFUSED_SHOWN = 10
-_UNFIT = ("Cc", "Cs")  # control characters and lone surrogates, which HTML or UTF-8 cannot hold
+_EXAMPLES_IN_SPLIT = 3
+_ACCENTS_SHOWN = 8
+_MARK = 5  # between the words below a chart: seconds, or characters a second
+_NONE = '<p class="quiet">None.</p>'
+_NUMBER = "number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A clip to show."""
+class HeardRejection:
+    """A refused clip to look at and to listen to. ``audio`` is a FLAC file's bytes; b"" where none could be read."""
 
-    split: str
-    text: str
-    duration_s: float
-    source: str
+    rejection: Rejection
+    audio: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportContent:
-    """What the report says. ``shared_*`` count speakers and sentences that stand in more than one split."""
+def render_report(dataset: Dataset, heard: Sequence[HeardRejection]) -> str:
+    """The report as one HTML document, with the audio of the first :data:`REFUSED_HEARD` of ``heard`` in it.
 
-    description: DatasetDescription
-    durations_s: Sequence[float]
-    shared_speakers: int
-    shared_sentences: int
-    examples: Sequence[Example]
-    rejections: Sequence[Rejection]
-
-
-def render_report(content: ReportContent) -> str:
-    """The report as one HTML document."""
-    description = content.description
-    kept = len(content.durations_s)
-    page = Template(_PAGE.read_text(encoding="utf-8"))
-    return page.substitute(
-        title=_text(f"{LANGUAGES.get(description.language, description.language).capitalize()} recordings, prepared"),
-        summary=_text(f"{kept:,} of {kept + len(content.rejections):,} clips kept, {sum(content.durations_s) / 3600:.2f} hours"),
-        splits=_splits(description),
-        separation=_text(_separation(content)),
-        histogram=_histogram(content.durations_s),
-        reasons=_reasons(content.rejections),
-        refused=_refused(content.rejections),
-        examples=_examples(content.examples),
+    Raises:
+        DatasetError: a file of the dataset cannot be read, or does not hold what ``dataset.json`` says.
+    """
+    figures = statistics(dataset)
+    description = dataset.description
+    separation, separated = wording.separation(figures)
+    return pages.document(
+        _PAGE,
+        title=f"{LANGUAGES.get(description.language, description.language).capitalize()} recordings, prepared",
+        embeds=True,
+        source=pages.text(f"From {description.source}"),
+        cards=_cards(figures),
+        verdict=pages.text(wording.verdict(figures)),
+        separation=pages.text(separation),
+        separation_class="good" if separated else "bad",
+        splits=_splits(figures),
+        durations=_spread_chart(figures.durations_s, "seconds", "s"),
+        rates=_spread_chart(figures.characters_a_second, "letters and digits a second", "a second"),
+        voices=_voices(figures.voices, figures.hours),
+        genders=_shares(figures.genders, figures.hours),
+        ages=_shares(wording.by_age(figures.ages), figures.hours),
+        accents=_shares(figures.accents, figures.hours, shown=_ACCENTS_SHOWN),
+        refused=_codes(figures.refused, figures.entries),
+        held_back=_codes(figures.held_back, figures.entries),
+        heard=_heard(heard[:REFUSED_HEARD]),
+        examples=_examples(dataset),
+        sources=_sources(description),
         provenance=_provenance(description),
     )
 
 
-def _splits(description: DatasetDescription) -> str:
-    rows = [
-        [_cell(split), _number(f"{summary.clips:,}"), _number(f"{summary.hours:.2f}"), _number(str(summary.speakers or "unknown"))]
-        for split, summary in description.splits.items()
-    ]
-    return _table([("Split", ""), ("Clips", "number"), ("Hours", "number"), ("Speakers", "number")], rows)
-
-
-def _separation(content: ReportContent) -> str:
-    shared = [_count(content.shared_speakers, "speaker"), _count(content.shared_sentences, "sentence")]
-    return f"In more than one split: {' and '.join(shared)}."
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
-
-
-def _histogram(durations_s: Sequence[float], step: int = 2) -> str:
-    """Bars of clips by their length, ``step`` seconds wide."""
-    bars = WINDOW_SECONDS // step
-    counts = Counter(min(int(seconds / step), bars - 1) for seconds in durations_s)
-    largest = max(counts.values(), default=1)
-    width, height, base = 44, 120, 140
-    shapes = "".join(
-        f'<rect x="{bar * width + 2}" width="{width - 4}" y="{base - round(height * counts[bar] / largest, 1)}" '
-        f'height="{round(height * counts[bar] / largest, 1)}"/>'
-        f'<text x="{bar * width + width / 2}" y="{base - round(height * counts[bar] / largest, 1) - 4}" text-anchor="middle">'
-        f"{counts[bar] or ''}</text>"
-        f'<text x="{bar * width + width / 2}" y="{base + 16}" text-anchor="middle">{bar * step}–{(bar + 1) * step}</text>'
-        for bar in range(bars)
+def _cards(figures: Statistics) -> str:
+    voices = figures.voices
+    unit, factor = wording.unit(figures.hours)
+    most = (
+        f"the one heard most has {pages.percent(voices.largest[0].hours / figures.hours)}" if voices.largest else "not named by the source"
     )
-    return (
-        f'<svg viewBox="0 0 {bars * width} {base + 36}" role="img" aria-label="Clips by their length in seconds">{shapes}'
-        f'<line x1="0" x2="{bars * width}" y1="{base}" y2="{base}"/>'
-        f'<text x="{bars * width / 2}" y="{base + 33}" text-anchor="middle">seconds</text></svg>'
+    return pages.cards(
+        [
+            ("Clips kept", f"{figures.clips:,}", f"of {figures.entries:,}"),
+            (f"{unit} of audio", f"{figures.hours * factor:,.1f}", f"a clip lasts {figures.durations_s.median:.1f} s (median)"),
+            ("Speakers", f"{voices.speakers:,}" if voices.speakers else "unknown", most),
+            ("Refused", pages.percent(figures.refused_share), f"{sum(figures.refused.values()):,} recordings with a fault"),
+        ]
     )
 
 
-def _reasons(rejections: Sequence[Rejection]) -> str:
-    counts = Counter(rejection.code for rejection in rejections)
-    if not counts:
-        return '<p class="quiet">None.</p>'
-    return _table([("Reason", ""), ("Clips", "number")], [[_cell(code), _number(f"{count:,}")] for code, count in counts.most_common()])
-
-
-def _refused(rejections: Sequence[Rejection]) -> str:
-    if not rejections:
-        return '<p class="quiet">None.</p>'
-    rows = [[_cell(rejection.source), _cell(rejection.code), _cell(rejection.reason)] for rejection in rejections[:_REFUSED_SHOWN]]
-    return _table([("Recording", ""), ("Code", ""), ("Why", "")], rows)
-
-
-def _examples(examples: Iterable[Example]) -> str:
+def _splits(figures: Statistics) -> str:
+    unit, factor = wording.unit(figures.hours)
+    header = [("Split", ""), ("Clips", _NUMBER), (unit, _NUMBER), ("Speakers", _NUMBER), ("Sentences", _NUMBER), ("", "chart")]
+    largest = max(split.hours for split in figures.splits.values())
     rows = [
-        [_cell(example.split), f'<td dir="auto">{_text(example.text)}</td>', _number(f"{example.duration_s:.1f}"), _cell(example.source)]
-        for example in examples
+        [
+            pages.cell(name),
+            pages.number_cell(f"{split.clips:,}"),
+            pages.number_cell(f"{split.hours * factor:,.1f}"),
+            pages.number_cell(f"{split.speakers:,}" if split.speakers else "unknown"),
+            pages.number_cell(f"{split.sentences:,}"),
+            pages.bars_cell([(name, split.hours)], largest),
+        ]
+        for name, split in figures.splits.items()
     ]
-    return _table([("Split", ""), ("Transcript", ""), ("Seconds", "number"), ("Recording", "")], rows)
+    return pages.table(header, rows)
+
+
+def _spread_chart(spread: Spread, axis: str, unit: str) -> str:
+    """Columns of clips, one colour a split, as far as there are any; what they say in words; and as a table."""
+    filled = max((place for counts in spread.counts.values() for place, count in enumerate(counts) if count), default=0)
+    bins = next(iter(spread.counts.values()))
+    mark = round(_MARK / spread.width)
+    shown = min(len(bins), mark * math.ceil((filled + 1) / mark))
+    edges = [spread.width * place for place in range(shown + 1)]
+    names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+    if shown == len(bins):
+        names[-1] = f"{edges[-2]:g} and more"
+    series = [pages.Series(name=split, css=split, values=counts[:shown]) for split, counts in spread.counts.items()]
+    said = wording.spread(spread, unit)
+    chart = pages.ColumnChart(
+        label=f"Clips by {axis}. {said}",
+        names=names,
+        series=series,
+        marks={place: f"{edges[place]:g}" for place in range(0, shown + 1, mark)},
+        axis=axis,
+    )
+    rows = [
+        [pages.cell(name), *(pages.number_cell(f"{one.values[place]:,}") for one in series)]
+        for place, name in enumerate(names)
+        if any(one.values[place] for one in series)
+    ]
+    table = pages.table([(axis.capitalize(), ""), *((one.name, _NUMBER) for one in series)], rows)
+    return f"<p>{pages.text(said)}</p>{pages.column_chart(chart)}{pages.legend(series)}{pages.folded('The same as a table', table)}"
+
+
+def _voices(voices: Voices, hours: float) -> str:
+    said = wording.voices(voices, hours)
+    if not voices.speakers:
+        return f'<p class="quiet">{pages.text(said)}</p>'
+    unit, factor = wording.unit(hours)
+    chart = pages.ColumnChart(
+        label=f"{unit} of each of the {len(voices.largest)} speakers heard most. {said}",
+        names=[share.name for share in voices.largest],
+        series=[pages.Series(name=unit.lower(), css="bar", values=[share.hours * factor for share in voices.largest])],
+        marks={0.5: "1", len(voices.largest) - 0.5: str(len(voices.largest))},
+        axis=f"{unit.lower()} of the speakers heard most",
+    )
+    rows = [("all others", voices.others), ("unknown", voices.unknown)]
+    shares = [*((share.name, share) for share in voices.largest), *((name, share) for name, share in rows if share.clips)]
+    return f"<p>{pages.text(said)}</p>{pages.column_chart(chart)}{pages.folded('The same as a table', _share_table(shares, hours))}"
+
+
+def _shares(shares: Sequence[Share], hours: float, *, shown: int = 20) -> str:
+    if not any(share.name for share in shares):
+        return '<p class="quiet">Not stated by the source.</p>'
+    table = _share_table([(share.name or wording.NOT_STATED, share) for share in shares[:shown]], hours)
+    return table + (f'<p class="quiet">And {len(shares) - shown:,} more.</p>' if len(shares) > shown else "")
+
+
+def _share_table(shares: Sequence[tuple[str, Share]], hours: float) -> str:
+    unit, factor = wording.unit(hours)
+    largest = max((share.hours for _, share in shares), default=0.0)
+    rows = [
+        [
+            pages.cell(name),
+            pages.number_cell(f"{share.clips:,}"),
+            pages.number_cell(f"{share.hours * factor:,.1f}"),
+            pages.number_cell(pages.percent(share.hours / hours)),
+            pages.bars_cell([("bar", share.hours)], largest),
+        ]
+        for name, share in shares
+    ]
+    return pages.table([("", ""), ("Clips", _NUMBER), (unit, _NUMBER), ("Share", _NUMBER), ("", "chart")], rows)
+
+
+def _codes(codes: Mapping[str, int], entries: int) -> str:
+    if not codes:
+        return _NONE
+    largest = max(codes.values())
+    rows = [
+        [
+            f'<td><code>{pages.text(code)}</code><div class="quiet">{pages.text(wording.MEANINGS.get(code, ""))}</div></td>',
+            pages.number_cell(f"{clips:,}"),
+            pages.number_cell(pages.percent(clips / entries)),
+            pages.bars_cell([("bar", clips)], largest),
+        ]
+        for code, clips in codes.items()
+    ]
+    return pages.table([("", ""), ("Clips", _NUMBER), ("Share", _NUMBER), ("", "chart")], rows)
+
+
+def _heard(heard: Sequence[HeardRejection]) -> str:
+    if not heard:
+        return _NONE
+    items = "".join(
+        f"<li><strong>{pages.text(one.rejection.code)}</strong>: {pages.text(one.rejection.reason)}"
+        f'<br><code class="quiet"><bdi>{pages.text(one.rejection.source)}</bdi></code>{_player(one)}</li>'
+        for one in heard
+    )
+    return f'<ul class="clips">{items}</ul><p class="quiet">All of them are listed in {REJECTED_FILE}.</p>'
+
+
+def _player(heard: HeardRejection) -> str:
+    if not heard.audio:
+        return '<br><span class="quiet">No audio to listen to.</span>'
+    name = pages.text(f"Refused clip {heard.rejection.clip_id}")
+    return f'<audio controls preload="none" aria-label="{name}" src="data:audio/flac;base64,{b64encode(heard.audio).decode()}"></audio>'
+
+
+def _examples(dataset: Dataset) -> str:
+    rows = [
+        [
+            pages.cell(split),
+            pages.said_cell(clip["text"], dataset.description.language),
+            pages.number_cell(f"{clip['duration_s']:.1f}"),
+            pages.code_cell(clip["source"]),
+        ]
+        for split in SPLITS
+        for clip in _some(dataset, split)
+    ]
+    return pages.table([("Split", ""), ("Transcript", ""), ("Seconds", _NUMBER), ("Recording", "")], rows)
+
+
+def _some(dataset: Dataset, split: str) -> list[dict[str, Any]]:
+    """Some of the split's first clips, always the same, spread over them: neighbours often have one speaker."""
+    first = next(metadata(dataset, split, ("clip_id", "text", "duration_s", "source")), {})
+    clips = [dict(zip(first, values, strict=True)) for values in zip(*first.values(), strict=True)]
+    return heapq.nsmallest(_EXAMPLES_IN_SPLIT, clips, key=lambda clip: sha256(clip["clip_id"].encode()).digest())
+
+
+def _sources(description: DatasetDescription) -> str:
+    unit, factor = wording.unit(sum(split.hours for split in description.splits.values()))
+    header = [("Source", ""), ("Licence", ""), ("Weight", _NUMBER), ("Clips", _NUMBER), (unit, _NUMBER), ("Left out", _NUMBER)]
+    rows = [
+        [
+            pages.code_cell(source.uri),
+            pages.cell(source.licence),
+            pages.number_cell(f"{source.weight:g}"),
+            pages.number_cell(f"{source.clips:,}"),
+            pages.number_cell(f"{source.hours * factor:,.1f}"),
+            pages.number_cell(f"{source.rejected:,}"),
+        ]
+        for source in description.sources
+    ]
+    return pages.table(header, rows)
 
 
 def _provenance(description: DatasetDescription) -> str:
-    entries = [
-        ("Source", description.source),
-        ("Its sha256", description.source_sha256),
-        ("Licence", description.licence),
-        ("Fingerprint", description.fingerprint),
-        ("Normaliser", description.normaliser),
-    ]
-    return "".join(f"<dt>{_text(name)}</dt><dd><code>{_text(value)}</code></dd>" for name, value in entries)
-
-
-def _table(header: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th class="{css}">{_text(name)}</th>' for name, css in header)
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(value: str) -> str:
-    return f"<td>{_text(value)}</td>"
-
-
-def _number(value: str) -> str:
-    return f'<td class="number">{_text(value)}</td>'
-
-
-def _text(value: str) -> str:
-    """``value`` as text of the page and never as markup."""
-    visible = "".join("\ufffd" if unicodedata.category(character) in _UNFIT else character for character in value)
-    return html.escape(visible, quote=True)
+    return pages.definitions(
+        [
+            ("Fingerprint", description.fingerprint),
+            ("Sources' sha256", description.source_sha256),
+            ("Licence", description.licence),
+            ("Language", description.language),
+            ("Normaliser", description.normaliser),
+            ("Speaker salt", f"checks as {description.speaker_salt_check}"),
+        ]
+    )

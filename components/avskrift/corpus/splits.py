@@ -1,4 +1,4 @@
-"""Which clip is for training, which for validation, which for the test.
+"""Which clip is for training, which for validation, which for the test; and that they share nothing.
 
 Where a source names its splits, they are taken. Otherwise clips are drawn by group: all clips of a speaker go to one
 split; where speakers are unknown, or there is only one, all clips of a sentence do. A group's place hangs on its
@@ -6,20 +6,25 @@ sha256 alone, so it stays where it is when the source grows: of [0, 1), the firs
 
 A small source could leave a split empty that way. Then groups are ranked by their sha256 instead: the first tenth of
 them (rounded, at least one group) is test, the next validation, the rest train.
+
+No speaker and no sentence may then stand in two splits (a lone speaker may: there is nobody else). Clips whose split was
+drawn, or that give way, are held back; between splits that sources name it is a fault, unless holding back was asked for.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Literal
 
 from avskrift.corpus.dataset import SPLITS
 from avskrift.corpus.validation import Code
-from avskrift.errors import SourceError
+from avskrift.errors import OverlapError, SourceError
 
 SHARE = 0.1  # of the groups, for test and for validation each
+OnOverlap = Literal["fail", "hold-back"]
 _OTHER_NAMES = {
     "training": "train",
     "dev": "validation",
@@ -28,44 +33,57 @@ _OTHER_NAMES = {
     "val": "validation",
     "testing": "test",
 }
-_HELD_BACK_FOR: Mapping[str, Code] = {"test": "sentence_in_test", "validation": "sentence_in_validation"}
+_OFFENDERS_SHOWN = 5
+# What is measured on stays whole where it can: of two clips that clash, the one of the later split goes.
+_RANK = {"test": 0, "validation": 1, "train": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """What decides a clip's split. ``sentence`` is normalised; ``split`` is the source's own or ""; unknown speakers are ""."""
+    """What decides a clip's split. ``sentence`` is normalised; ``split`` is the source's own or ""; unknown speakers are "".
+
+    ``location`` names the clip for people; ``source`` is the number of its source. A member that ``gives_way`` is held back
+    where it clashes with one of a named split.
+    """
 
     clip_id: str
     split: str
     speaker_id: str
     sentence: str
+    location: str = ""
+    source: int = 0
+    gives_way: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """``splits`` and ``held_back`` are by clip id and disjoint; together they hold every clip.
-
-    A clip is held back where its sentence is in a split that measures: in test, or for train in validation.
-    Nothing is held back where the source names all splits.
-    """
+    """``splits`` and ``held_back`` are by clip id and disjoint; together they hold every clip."""
 
     splits: dict[str, str]
     held_back: dict[str, Code]
 
 
-def assign(members: Sequence[Member]) -> Assignment:
+def assign(members: Sequence[Member], *, on_overlap: OnOverlap = "fail", also_named: Iterable[str] = ()) -> Assignment:
     """Give every clip its split. The outcome does not hang on the order of ``members``.
 
-    A split that the source names nowhere, while it names others, is drawn from its train split.
+    A split that no source names, while they name others, is drawn from the named train split. ``also_named`` are splits
+    that sources name for clips which were refused: those are not drawn.
 
     Raises:
+        OverlapError: named splits share speakers or sentences, and ``on_overlap`` is fail; the message names the clips.
         SourceError: too few groups for three splits, a split left empty, or split names that cannot be used.
     """
-    own = _own_splits(members)
-    absent = [split for split in ("test", "validation") if split not in own.values()]
-    drawn_from = [member for member in members if own[member.clip_id] == "train"] if own else members
-    splits = own | (_draw(drawn_from, absent) if absent else {})
-    held_back = _held_back(members, splits) if absent else {}
+    named = _named_splits(members)
+    keys = _keys(members)
+    if on_overlap == "fail":
+        _refuse_overlaps([member for member in members if member.split and not member.gives_way], named, keys)
+    drawn = _drawn_splits(members, named, {own_split(split) for split in also_named})
+    splits = named | drawn
+    # Clips that a source put into its splits, as opposed to those that were drawn or give way.
+    firm = {member.clip_id for member in members if member.clip_id not in drawn and not member.gives_way}
+    held_back: dict[str, Code] = {}
+    for kind, key in keys:
+        held_back |= _clashes(kind, key, [member for member in members if member.clip_id not in held_back], splits, firm)
     kept = {clip_id: split for clip_id, split in splits.items() if clip_id not in held_back}
     for split in SPLITS:
         if split not in kept.values():
@@ -89,41 +107,91 @@ def subset(members: Iterable[Member], splits: Mapping[str, str], clips: int) -> 
     return {clip_id: split for split in SPLITS for clip_id in pools[split][: taken[split]]}
 
 
-def in_several_splits(values: Iterable[tuple[str, str]]) -> int:
-    """How many values stand in more than one split; of pairs of value and split, the value "" not counted."""
-    found = defaultdict(set)
-    for value, split in values:
-        found[value].add(split)
-    return sum(len(splits) > 1 for value, splits in found.items() if value)
+def own_split(name: str) -> str:
+    """Our name for a split as sources name it; a name that is none of them comes back in lower case."""
+    return _OTHER_NAMES.get(name.lower(), name.lower())
 
 
-def _own_splits(members: Sequence[Member]) -> dict[str, str]:
-    """The source's splits under our names; empty where it names none."""
-    named = [member for member in members if member.split]
-    if not named:
-        return {}
-    if len(named) < len(members):
-        raise SourceError(f"{len(named)} of {len(members)} clips name a split and the others none; name it for all of them or for none")
-    own = {member.clip_id: _OTHER_NAMES.get(member.split.lower(), member.split.lower()) for member in members}
-    unknown = sorted(set(own.values()) - set(SPLITS))
+def offence(kind: str, clips: Iterable[tuple[str, str]]) -> str:
+    """A line that names what splits share: the kind, and of pairs of split and location the first of each split."""
+    first: dict[str, str] = {}
+    for split, location in sorted(clips, key=lambda clip: (_RANK[clip[0]], clip[1])):
+        first.setdefault(split, location)
+    return f"one {kind} in " + " and in ".join(f"{split} ({location!r})" for split, location in first.items())
+
+
+def overlap_error(offences: Sequence[str]) -> OverlapError:
+    """The error for what named splits share."""
+    shown = "".join(f"\n  {line}" for line in offences[:_OFFENDERS_SHOWN])
+    more = f"\n  and {len(offences) - _OFFENDERS_SHOWN:,} more" if len(offences) > _OFFENDERS_SHOWN else ""
+    return OverlapError(
+        "the splits that the sources name share what they must not, so a model would be tested on what it was trained on; "
+        f"mend the splits, or run with --on-overlap hold-back to leave the clips out of train (or validation):{shown}{more}"
+    )
+
+
+def _named_splits(members: Sequence[Member]) -> dict[str, str]:
+    """The sources' splits under our names, by clip id."""
+    by_source: dict[int, list[Member]] = defaultdict(list)
+    for member in members:
+        by_source[member.source].append(member)
+    for of_source in by_source.values():
+        with_split = sum(bool(member.split) for member in of_source)
+        if 0 < with_split < len(of_source):
+            raise SourceError(
+                f"{with_split} of {len(of_source)} clips name a split and the others none; name it for all of them or for none"
+            )
+    named = {member.clip_id: own_split(member.split) for member in members if member.split}
+    unknown = sorted(set(named.values()) - set(SPLITS))
     if unknown:
         raise SourceError(f"the source names a split {unknown[0]!r}; name them {', '.join(SPLITS)}")
-    if "train" not in own.values():
+    return named
+
+
+def _refuse_overlaps(members: Sequence[Member], named: Mapping[str, str], keys: Sequence[tuple[str, Callable[[Member], str]]]) -> None:
+    """What the sources' own splits share, before anything is drawn from them."""
+    offences = []
+    for kind, key in keys:
+        clips: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for member in members:
+            clips[key(member)].append((named[member.clip_id], member.location))
+        shared = {value for value, found in clips.items() if value and len({split for split, _ in found}) > 1}
+        offences += [offence(kind, clips[value]) for value in sorted(shared)]
+    if offences:
+        raise overlap_error(offences)
+
+
+def _drawn_splits(members: Sequence[Member], named: Mapping[str, str], also_named: set[str]) -> dict[str, str]:
+    """The splits of the clips that name none; where all do, those of train clips from which an absent split is drawn."""
+    by_sentence = _one_speaker(members)
+    without = [member for member in members if member.clip_id not in named]
+    absent = [split for split in ("test", "validation") if split not in named.values() and split not in also_named]
+    if without:
+        # Beside named splits nothing is forced: what is drawn may all be for training.
+        return _draw(without, absent or ["test", "validation"], forced=bool(absent), by_sentence=by_sentence)
+    if not absent:
+        return {}
+    train = [member for member in members if named[member.clip_id] == "train"]
+    if not train:
         raise SourceError("the source names splits but no clip is in train; name some train, or leave the splits out")
-    return own
+    return _draw(train, absent, forced=True, by_sentence=by_sentence)
 
 
-def _draw(members: Sequence[Member], absent: Sequence[str]) -> dict[str, str]:
-    """Draw the ``absent`` splits from ``members``; who is not drawn is in train."""
-    by_sentence = len({member.speaker_id for member in members} - {""}) < 2
+def _draw(members: Sequence[Member], absent: Sequence[str], *, forced: bool, by_sentence: bool) -> dict[str, str]:
+    """Draw the ``absent`` splits from ``members``; who is not drawn is in train. ``forced``: none of them may stay empty."""
     groups = {member.clip_id: _group(member, by_sentence=by_sentence) for member in members}
     names = set(groups.values())
-    if len(names) <= len(absent):
+    if forced and len(names) <= len(absent):
         raise SourceError(_too_few(len(names), by_sentence=by_sentence))
     drawn = {name: _by_place(_place(name), absent) for name in names}
-    if len(set(drawn.values())) <= len(absent):
+    if forced and len(set(drawn.values())) <= len(absent):
         drawn = _by_rank(names, absent)
     return {clip_id: drawn[group] for clip_id, group in groups.items()}
+
+
+def _one_speaker(members: Iterable[Member]) -> bool:
+    """Whether there are no two speakers to keep apart."""
+    return len({member.speaker_id for member in members} - {""}) < 2
 
 
 def _group(member: Member, *, by_sentence: bool) -> str:
@@ -148,19 +216,43 @@ def _by_rank(names: Iterable[str], absent: Sequence[str]) -> dict[str, str]:
     return {name: absent[rank // each] if rank < each * len(absent) else "train" for rank, name in enumerate(ranked)}
 
 
-def _held_back(members: Sequence[Member], splits: Mapping[str, str]) -> dict[str, Code]:
-    """The clips whose sentence is in a split that measures and is not their own; test goes before validation."""
-    sentences = {split: {member.sentence for member in members if splits[member.clip_id] == split} for split in _HELD_BACK_FOR}
-    held_back: dict[str, Code] = {}
+def _keys(members: Sequence[Member]) -> list[tuple[str, Callable[[Member], str]]]:
+    """What no two splits may share."""
+    speaker: list[tuple[str, Callable[[Member], str]]] = [] if _one_speaker(members) else [("speaker", lambda member: member.speaker_id)]
+    return [*speaker, ("sentence", lambda member: member.sentence)]
+
+
+def _clashes(
+    kind: str, key: Callable[[Member], str], members: Sequence[Member], splits: Mapping[str, str], firm: set[str]
+) -> dict[str, Code]:
+    """Which clips to hold back so that no key stands in two splits, with the code of each."""
+    keeper = _keepers(key, members, splits, firm)
+    return {
+        member.clip_id: _code(kind, keeper[key(member)])
+        for member in members
+        if key(member) and keeper[key(member)] != splits[member.clip_id]
+    }
+
+
+def _keepers(key: Callable[[Member], str], members: Sequence[Member], splits: Mapping[str, str], firm: set[str]) -> dict[str, str]:
+    """The split that keeps each key: a firm clip's before others', then test before validation before train."""
+    best: dict[str, tuple[bool, int]] = {}
     for member in members:
-        own = splits[member.clip_id]
-        for split, code in _HELD_BACK_FOR.items():
-            if own == split:
-                break
-            if member.sentence in sentences[split]:
-                held_back[member.clip_id] = code
-                break
-    return held_back
+        claim = (member.clip_id not in firm, _RANK[splits[member.clip_id]])
+        best[key(member)] = min(best.get(key(member), claim), claim)
+    return {value: SPLITS[len(SPLITS) - 1 - rank] for value, (_, rank) in best.items()}
+
+
+def _code(kind: str, split: str) -> Code:
+    codes: dict[str, Code] = {
+        "speaker/test": "speaker_in_test",
+        "speaker/validation": "speaker_in_validation",
+        "speaker/train": "speaker_in_train",
+        "sentence/test": "sentence_in_test",
+        "sentence/validation": "sentence_in_validation",
+        "sentence/train": "sentence_in_train",
+    }
+    return codes[f"{kind}/{split}"]
 
 
 def _too_few(groups: int, *, by_sentence: bool) -> str:
@@ -173,6 +265,6 @@ def _why_empty(split: str, held_back: Mapping[str, Code]) -> str:
     if not held_back:
         return f"no clip is left for the {split} split; add recordings, or name each clip's split in a column"
     return (
-        f"no clip is left for the {split} split: {len(held_back)} clips have a sentence that is also in test or validation; "
+        f"no clip is left for the {split} split: {len(held_back)} clips have a sentence or a speaker that is also in another one; "
         "add recordings of other sentences, or name each clip's split in a column"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avskrift.corpus.dataset import CLIP_SCHEMA, REJECTED_FILE, Clip
+from avskrift.corpus.dataset import CLIP_SCHEMA, REJECTED_FILE, Clip, clip_table
 from avskrift.corpus.validation import Rejection
 
 CLIPS_IN_SHARD = 512
@@ -40,7 +40,7 @@ def write_rejected(folder: Path, rejections: Sequence[Rejection]) -> None:
 def _write_shard(path: Path, groups: Iterable[Sequence[Clip]]) -> None:
     with pq.ParquetWriter(path, CLIP_SCHEMA, compression="NONE", use_dictionary=_DICTIONARY_COLUMNS, write_statistics=False) as writer:
         for group in groups:
-            writer.write_table(pa.Table.from_pylist([clip.row() for clip in group], schema=CLIP_SCHEMA))
+            writer.write_table(clip_table(group))
 
 
 def _batched(clips: Iterable[Clip], size: int) -> Iterator[list[Clip]]:

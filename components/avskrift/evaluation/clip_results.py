@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avskrift.errors import EvaluationError
+from avskrift.errors import EvaluationError, IntegrityError
 from avskrift.evaluation.result import CLIPS_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipResult:
-    """One clip as both models heard it. Texts are as written and as transcribed; the counts are of normalised words.
+    """One clip as the models heard it. Texts are as written and as transcribed; the counts are of normalised words.
 
-    A rate is None where the reference holds no words once normalised; the errors are then all insertions.
+    ``others`` are the texts of ``Evaluation.others``, in their order. A rate is None where the reference holds no words once
+    normalised; the errors are then all insertions. What is unknown of speaker and recording is "".
     """
 
     clip_id: str
@@ -29,30 +31,42 @@ class ClipResult:
     candidate_errors: int
     baseline_wer: float | None
     candidate_wer: float | None
+    speaker_id: str = ""
+    gender: str = ""
+    age: str = ""
+    source: str = ""
+    others: tuple[str, ...] = ()
 
 
-def write_clip_results(folder: Path, results: Sequence[ClipResult]) -> None:
-    """Write ``clips.jsonl``, one JSON object a line, into a folder that is not visible to readers yet.
+def write_clip_results(folder: Path, results: Sequence[ClipResult]) -> str:
+    """Write ``clips.jsonl``, one JSON object a line, into a folder that is not visible to readers yet; return its sha256.
 
     Raises:
         ValueError: a figure is NaN or infinite.
     """
-    with (folder / CLIPS_FILE).open("w", encoding="utf-8") as file:
-        for result in results:
-            file.write(json.dumps(dataclasses.asdict(result), ensure_ascii=False, allow_nan=False) + "\n")
+    lines = [json.dumps(dataclasses.asdict(result), ensure_ascii=False, allow_nan=False) + "\n" for result in results]
+    content = "".join(lines).encode()
+    (folder / CLIPS_FILE).write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def read_clip_results(folder: Path) -> list[ClipResult]:
-    """Read ``clips.jsonl`` of an evaluation folder.
+def read_clip_results(folder: Path, sha256: str = "") -> list[ClipResult]:
+    """Read ``clips.jsonl`` of an evaluation folder; ``sha256`` is what it should have, where that is known.
 
     Raises:
         EvaluationError: it is missing or breaks the contract.
+        IntegrityError: it has another sha256.
     """
     path = folder / CLIPS_FILE
     if not path.is_file():
         raise EvaluationError(f"{folder}: no {CLIPS_FILE}; make one with `avskrift evaluate`")
+    content = path.read_bytes()
+    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+        raise IntegrityError(
+            f"{path}: not the results that the evaluation was counted from (its sha256 differs); evaluate the package again"
+        )
     try:
-        with path.open(encoding="utf-8") as file:
-            return [ClipResult(**json.loads(line)) for line in file]
-    except (ValueError, TypeError) as error:
+        rows = [json.loads(line) for line in content.splitlines()]
+        return [ClipResult(**row | {"others": tuple(row["others"])}) for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
         raise EvaluationError(f"{path}: not per-clip results ({error}); evaluate the package again") from error

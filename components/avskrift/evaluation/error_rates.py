@@ -1,4 +1,4 @@
-"""Word and character errors of hypotheses against references, counted on normalised text.
+"""Word and character errors of hypotheses against references, counted on normalised text unless said otherwise.
 
 Corpus rates are all errors over all reference units, never a mean of per-clip rates: a clip of two words must not weigh
 as much as one of forty.
@@ -65,7 +65,12 @@ def count_clip_errors(reference: str, hypothesis: str, language: str) -> ClipErr
     leading and trailing whitespace as none, on both sides alike. A reference that normalises to nothing has no units:
     all that the hypothesis says over it counts as insertions.
     """
-    expected, said = (" ".join(normalise(text, language).split()) for text in (reference, hypothesis))
+    return count_text_errors(normalise(reference, language), normalise(hypothesis, language))
+
+
+def count_text_errors(reference: str, hypothesis: str) -> ClipErrors:
+    """Count as :func:`count_clip_errors` does, in texts that are compared as they are."""
+    expected, said = (" ".join(text.split()) for text in (reference, hypothesis))
     words, characters = jiwer.process_words(expected, said), jiwer.process_characters(expected, said)
     return ClipErrors(words=_counts(words), characters=_counts(characters))
 

@@ -1,35 +1,39 @@
-"""Measure a candidate and a baseline on the same clips, through the engine that serves."""
+"""Measure a candidate, a baseline and others on the same clips, through the engine that serves."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from avskrift.corpus.dataset import Dataset
 from avskrift.errors import EvaluationError
-from avskrift.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Grouping, group_clips, paired_difference, ratio_interval
+from avskrift.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Grouping, group_clips, paired_difference
+from avskrift.evaluation.check_names import CHECKS, HALLUCINATION, LONG_FORM, SHORT_CONTEXT
+from avskrift.evaluation.checks import (
+    Material,
+    check_hallucination,
+    check_long_form,
+    check_short_context,
+    choose_material,
+    latency_check,
+    needs_full_context,
+    with_full_context,
+)
 from avskrift.evaluation.clip_results import ClipResult
-from avskrift.evaluation.error_rates import ClipErrors, ErrorCounts, count_errors, total
-from avskrift.evaluation.result import Estimate, Evaluation, ModelScore
-from avskrift.evaluation.transcription import Hypotheses, NamedTranscriber, transcribe_clips
+from avskrift.evaluation.error_rates import ErrorCounts
+from avskrift.evaluation.hearing import ClipSet, Engine, hear, load, read_clip_set, speed_of
+from avskrift.evaluation.protocols import Counted, count_by_protocol, error_rates
+from avskrift.evaluation.result import NORMALISED, Evaluation, Hallucination, LongForm, ModelScore, ShortContext, Speed
+from avskrift.evaluation.slices import measure_slices, worst_slice
+from avskrift.evaluation.subject import BASELINE, CANDIDATE, Subject, other
 from avskrift.logs import Log
-from avskrift.text.normaliser import normalise, normaliser_version
-from avskrift.whisper.package import ModelPackage
+from avskrift.text.normaliser import normaliser_version
+from avskrift.text.repetition import is_loop
 
-BATCH_SIZE = 16
-
+Found = TypeVar("Found")
 _log = Log("evaluation")
-
-Load = Callable[[ModelPackage], NamedTranscriber]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A model to measure: its package, and the URI under which people know it."""
-
-    uri: str
-    package: ModelPackage
 
 
 def evaluate(
@@ -38,152 +42,170 @@ def evaluate(
     *,
     candidate: Subject,
     baseline: Subject,
+    others: Sequence[Subject] = (),
     language: str,
-    load: Load,
-    batch_size: int = BATCH_SIZE,
+    engine: Engine,
+    checks: Sequence[str] = CHECKS,
 ) -> tuple[Evaluation, list[ClipResult]]:
-    """Transcribe every clip of ``split`` with both models, one model in memory at a time, and compare them.
+    """Let every model hear every clip of ``split``, one model in memory at a time, and compare them.
 
-    ``load`` opens a package with the serving engine. ``language`` is a Whisper code: it is given to the models and
-    chooses the normaliser. Results come in the split's order, whatever order the clips were transcribed in.
+    ``language`` is a Whisper code: it is given to the models and chooses the normaliser. Results come in the split's order,
+    whatever order the clips were transcribed in.
 
     Raises:
         EvaluationError: the split is empty, has no words or not the clips that ``dataset.json`` counts, an engine did
-            not answer for every clip, or the two models were not run by the same engine.
+            not answer for every clip, or the models were not run by the same engine.
         LanguageError: a model does not know ``language``.
+        PackageError: the engine refuses a model.
         DatasetError: a shard or a recording cannot be read.
     """
-    references = _references(dataset, split, language)
-    _log.info("evaluation.started", split=split, clips=len(references), language=language)
-
-    def measure(subject: Subject, model: str) -> _Measured:
-        clips, transcriber = dataset.clips(split), load(subject.package)
-        heard = transcribe_clips(clips, transcriber, language=language, batch_size=batch_size, model=model, expected=len(references))
-        errors = count_errors([reference.text for reference in references], heard.texts, language)
-        return _Measured(subject=subject, heard=heard, errors=tuple(errors))
-
-    before, after = measure(baseline, "baseline"), measure(candidate, "candidate")
-    evaluation = _compare(dataset, split, language, references, after, before)
+    clips = read_clip_set(dataset, split, language)
+    _log.info("evaluation.started", split=split, clips=len(clips.references), language=language, models=2 + len(others))
+    material = choose_material(clips, checks)
+    before = _measure(engine, baseline, BASELINE, clips, material)
+    after = _measure(engine, candidate, CANDIDATE, clips, material)
+    rest = [_measure(engine, one, other(number), clips, material) for number, one in enumerate(others, start=1)]
+    _refuse_two_engines([before, after, *rest])
+    short_context = _short_context(engine, after, material)
+    evaluation = _compare(clips, engine, after, before, rest, short_context)
     _log.info("evaluation.finished", wer_before=evaluation.baseline.wer.value, wer_after=evaluation.candidate.wer.value)
-    return evaluation, _clip_results(references, after, before)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reference:
-    """A clip without its audio."""
-
-    clip_id: str
-    duration_s: float
-    text: str
-    speaker_id: str
+    return evaluation, _clip_results(clips, after, before, rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
     """A model, what it heard, and what it got wrong, clip by clip."""
 
+    name: str
     subject: Subject
-    heard: Hypotheses
-    errors: tuple[ClipErrors, ...]
+    engine: str
+    texts: tuple[str, ...]
+    counted: Counted
+    speed: Speed
+    hallucination: Hallucination | None
+    long_form: LongForm | None
 
     @property
     def words(self) -> list[ErrorCounts]:
-        return [clip.words for clip in self.errors]
-
-    @property
-    def characters(self) -> list[ErrorCounts]:
-        return [clip.characters for clip in self.errors]
+        """Normalised."""
+        return [clip.words for clip in self.counted[NORMALISED]]
 
 
-def _references(dataset: Dataset, split: str, language: str) -> list[_Reference]:
-    """The split without its audio; what cannot be measured is refused here, before hours of transcription and not after."""
-    references = [
-        _Reference(clip_id=clip.clip_id, duration_s=clip.duration_s, text=clip.text, speaker_id=clip.speaker_id)
-        for clip in dataset.clips(split)
-    ]
-    described = dataset.description.splits.get(split)
-    counted = described.clips if described else 0
-    if not references:
-        raise EvaluationError(f"{dataset.folder}: the {split} split is empty; prepare the dataset with clips in it")
-    if counted != len(references):
-        raise EvaluationError(
-            f"{dataset.folder}: {len(references)} {split} clips where dataset.json counts {counted}; prepare the dataset again"
-        )
-    for reference in references:
-        if not (math.isfinite(reference.duration_s) and reference.duration_s > 0):
-            raise EvaluationError(f"clip {reference.clip_id} of {split}: a duration of {reference.duration_s} s; prepare the dataset again")
-    if not any(normalise(reference.text, language).strip() for reference in references):
-        raise EvaluationError(f"{dataset.folder}: no {split} transcript holds a word once normalised; use a split with transcripts")
-    return references
+def _measure(engine: Engine, subject: Subject, name: str, clips: ClipSet, material: Material) -> _Measured:
+    loaded = load(engine, subject.package, name)
+    heard = hear(engine, loaded, clips)
+    speed = speed_of(
+        engine,
+        loaded,
+        clips,
+        heard,
+        recordings=material.timed_recordings,
+        latency=latency_check(material, loaded.transcriber),
+    )
+    return _Measured(
+        name=name,
+        subject=subject,
+        engine=loaded.model.engine,
+        texts=heard.texts,
+        counted=count_by_protocol(clips.texts, heard.texts, clips.language),
+        speed=speed,
+        hallucination=_logged(name, HALLUCINATION, check_hallucination(material, loaded.remembering)),
+        long_form=_logged(name, LONG_FORM, check_long_form(material, heard.texts, loaded.remembering)),
+    )
+
+
+def _logged(model: str, check: str, found: Found) -> Found:
+    """What a check found: it may take minutes, and whoever waits wants to know which."""
+    if found is not None:
+        _log.info("evaluation.checked", model=model, check=check)
+    return found
+
+
+def _short_context(engine: Engine, candidate: _Measured, material: Material) -> ShortContext | None:
+    """Of the candidate alone: the others are not to be promoted."""
+    package = candidate.subject.package
+    full = load(engine, with_full_context(package), candidate.name) if needs_full_context(material, package) else None
+    return _logged(candidate.name, SHORT_CONTEXT, check_short_context(material, candidate.texts, full.remembering if full else None))
+
+
+def _refuse_two_engines(models: Sequence[_Measured]) -> None:
+    first = models[0]
+    for model in models[1:]:
+        if model.engine != first.engine:
+            raise EvaluationError(
+                f"the {model.name} was transcribed by {model.engine}, the {first.name} by {first.engine}; measure all with one engine"
+            )
 
 
 def _compare(
-    dataset: Dataset, split: str, language: str, references: Sequence[_Reference], candidate: _Measured, baseline: _Measured
+    clips: ClipSet,
+    engine: Engine,
+    candidate: _Measured,
+    baseline: _Measured,
+    others: Sequence[_Measured],
+    short_context: ShortContext | None,
 ) -> Evaluation:
-    engine, other = candidate.heard.engine, baseline.heard.engine
-    if engine != other:
-        raise EvaluationError(f"the candidate was transcribed by {engine}, the baseline by {other}; measure both with one engine")
-    grouping = group_clips([reference.speaker_id for reference in references])
+    grouping = group_clips(clips.speakers)
+    slices = measure_slices(clips.references, candidate.words, baseline.words)
     return Evaluation(
-        dataset_fingerprint=dataset.description.fingerprint,
-        split=split,
-        language=language,
-        normaliser=normaliser_version(language),
-        clips=len(references),
-        hours=math.fsum(reference.duration_s for reference in references) / 3600,
+        dataset_fingerprint=clips.dataset.description.fingerprint,
+        split=clips.split,
+        language=clips.language,
+        normaliser=normaliser_version(clips.language),
+        clips=len(clips.references),
+        hours=math.fsum(reference.duration_s for reference in clips.references) / 3600,
         speakers=grouping.speakers,
         resampled=grouping.unit,
         resamples=RESAMPLES,
         confidence=CONFIDENCE,
-        candidate=_score(candidate, grouping),
+        candidate=_score(candidate, grouping, short_context),
         baseline=_score(baseline, grouping),
-        wer_difference=paired_difference(_errors(candidate.words), _errors(baseline.words), _units(baseline.words), grouping),
-        engine=engine,
+        others=tuple(_score(model, grouping) for model in others),
+        wer_difference=paired_difference(
+            [count.errors for count in candidate.words],
+            [count.errors for count in baseline.words],
+            [count.reference_units for count in baseline.words],
+            grouping,
+        ),
+        slices=slices,
+        worst_slice=worst_slice(slices),
+        engine=candidate.engine,
+        machine=engine.machine,
     )
 
 
-def _score(model: _Measured, grouping: Grouping) -> ModelScore:
-    all_words = total(model.words)
+def _score(model: _Measured, grouping: Grouping, short_context: ShortContext | None = None) -> ModelScore:
     return ModelScore(
         uri=model.subject.uri,
         package_sha256=model.subject.package.description.sha256,
-        wer=_rate(model.words, grouping),
-        cer=_rate(model.characters, grouping),
-        substitutions=all_words.substitutions,
-        deletions=all_words.deletions,
-        insertions=all_words.insertions,
-        reference_words=all_words.reference_units,
-        hypotheses=len(model.heard.texts),
-        audio_seconds_per_second=model.heard.audio_seconds_per_second,
+        hypotheses=len(model.texts),
+        looped=sum(map(is_loop, model.texts)),
+        rates=error_rates(model.counted, grouping),
+        speed=model.speed,
+        hallucination=model.hallucination,
+        long_form=model.long_form,
+        short_context=short_context,
     )
 
 
-def _rate(counts: Sequence[ErrorCounts], grouping: Grouping) -> Estimate:
-    return ratio_interval(_errors(counts), _units(counts), grouping)
-
-
-def _errors(counts: Iterable[ErrorCounts]) -> list[int]:
-    return [count.errors for count in counts]
-
-
-def _units(counts: Iterable[ErrorCounts]) -> list[int]:
-    return [count.reference_units for count in counts]
-
-
-def _clip_results(references: Sequence[_Reference], candidate: _Measured, baseline: _Measured) -> list[ClipResult]:
-    rows = zip(references, baseline.heard.texts, candidate.heard.texts, baseline.words, candidate.words, strict=True)
+def _clip_results(clips: ClipSet, candidate: _Measured, baseline: _Measured, others: Sequence[_Measured]) -> list[ClipResult]:
     return [
         ClipResult(
             clip_id=reference.clip_id,
             duration_s=reference.duration_s,
             reference=reference.text,
-            baseline=heard_before,
-            candidate=heard_after,
+            baseline=baseline.texts[place],
+            candidate=candidate.texts[place],
             reference_words=wrong_after.reference_units,
             baseline_errors=wrong_before.errors,
             candidate_errors=wrong_after.errors,
             baseline_wer=wrong_before.rate,
             candidate_wer=wrong_after.rate,
+            speaker_id=reference.speaker_id,
+            gender=reference.gender,
+            age=reference.age,
+            source=reference.source,
+            others=tuple(model.texts[place] for model in others),
         )
-        for reference, heard_before, heard_after, wrong_before, wrong_after in rows
+        for place, (reference, wrong_before, wrong_after) in enumerate(zip(clips.references, baseline.words, candidate.words, strict=True))
     ]

@@ -1,20 +1,27 @@
-"""The evaluation folder: ``evaluation.json``, ``clips.jsonl`` and ``report.html``, written whole or not at all."""
+"""The evaluation folder: ``evaluation.json``, ``clips.jsonl``, ``report.html`` and the model's card, written whole or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from avskrift.errors import EvaluationError
 from avskrift.evaluation.clip_results import ClipResult, write_clip_results
 from avskrift.evaluation.report import render_report
-from avskrift.evaluation.result import REPORT_FILE, RESULT_FILE, Evaluation, evaluation_as_json
+from avskrift.evaluation.report_markdown import card_lines
+from avskrift.evaluation.result import CARD_FILE, REPORT_FILE, Evaluation
+from avskrift.evaluation.result_file import write_result
 from avskrift.evaluation.soundness import unsound_figures
-from avskrift.storage.atomic import atomic_folder, write_json
+from avskrift.storage.atomic import atomic_folder
+from avskrift.whisper.card import model_card
+from avskrift.whisper.package import PackageDescription
 
 
-def write_evaluation(out: Path, evaluation: Evaluation, clips: Sequence[ClipResult]) -> None:
-    """Write the folder ``out``; an older one is replaced.
+def write_evaluation(out: Path, evaluation: Evaluation, clips: Sequence[ClipResult], candidate: PackageDescription) -> Evaluation:
+    """Write the folder ``out``; an older one is replaced. What is written names the digest of the clips' results.
+
+    ``candidate`` describes the package that was measured, for its card with the error rates.
 
     Raises:
         EvaluationError: a figure is not finite, out of its range or at odds with another; nothing is written.
@@ -25,8 +32,10 @@ def write_evaluation(out: Path, evaluation: Evaluation, clips: Sequence[ClipResu
         raise EvaluationError(f"the evaluation holds figures that cannot be right ({unsound}); evaluate the package again")
     with atomic_folder(out) as folder:
         try:
-            write_json(folder / RESULT_FILE, evaluation_as_json(evaluation))
-            write_clip_results(folder, clips)
+            written = replace(evaluation, clips_sha256=write_clip_results(folder, clips))
+            write_result(folder, written)
         except ValueError as error:
             raise EvaluationError(f"{out}: a figure or text cannot be written as JSON ({error}); evaluate the package again") from error
-        (folder / REPORT_FILE).write_text(render_report(evaluation, clips), encoding="utf-8")
+        (folder / REPORT_FILE).write_text(render_report(written, clips), encoding="utf-8")
+        (folder / CARD_FILE).write_text(model_card(candidate, card_lines(written)), encoding="utf-8")
+    return written

@@ -1,18 +1,19 @@
-"""What evaluate writes and the gate, the registry and people read: ``evaluation.json``."""
+"""What evaluate measures and the gate, the registry and people read."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from avskrift.errors import EvaluationError
 
 RESULT_FILE = "evaluation.json"
 CLIPS_FILE = "clips.jsonl"
 REPORT_FILE = "report.html"
+CARD_FILE = "model_card.md"
+RESULT_VERSION = 2
+
+NORMALISED = "normalised"  # all errors over all units of the references, both sides normalised: the WER of every other place
+RAW = "raw"  # the same over the texts as written and as transcribed
+UTTERANCE_MEAN = "utterance-mean"  # mean of the utterances' rates, after lower-casing and number expansion
+PROTOCOLS = (NORMALISED, RAW, UTTERANCE_MEAN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,30 +26,150 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelScore:
-    """One model on the test split, corpus level: all errors over all reference units.
+class Difference:
+    """Candidate minus baseline on the same clips, with its interval from resamples that both share.
 
-    ``hypotheses`` must equal the evaluation's ``clips``: a model that skipped clips was not measured.
+    ``wins`` is the share of the resamples in which the candidate has the lower rate; a tie counts half.
     """
 
-    uri: str
-    package_sha256: str
+    value: float
+    low: float
+    high: float
+    wins: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRates:
+    """Errors by one protocol; see :data:`PROTOCOLS`. The counts are of words."""
+
     wer: Estimate
     cer: Estimate
     substitutions: int
     deletions: int
     insertions: int
     reference_words: int
-    hypotheses: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """On the machine that evaluated. Latencies are of single clips, one at a time, and 0 where they were not measured."""
+
     audio_seconds_per_second: float
+    latency_p50_s: float
+    latency_p95_s: float
+    latency_clips: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundHeard:
+    """What a model heard in one kind of sound without speech, or around speech."""
+
+    kind: str  # silence, hum, white-noise, pink-noise, clicks or speech-in-silence
+    recordings: int
+    seconds: float  # without speech
+    words: int  # that nobody said
+    looped: int  # recordings whose text repeats itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hallucination:
+    """Words a minute of recordings in which nobody speaks; the interval is from a bootstrap over the recordings."""
+
+    words_a_minute: Estimate
+    sounds: tuple[SoundHeard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongForm:
+    """Clips joined into long recordings, beside the same clips alone.
+
+    ``loss`` is the WER joined minus the WER alone. ``clips_found`` is the share of the clips of whose words, as heard alone,
+    at least half were heard in order at their place. ``timestamp_error_s`` is the median distance between where a clip
+    begins or ends and where its first word was heard to begin or its last to end.
+    """
+
+    recordings: int
+    seconds: float
+    clips: int
+    wer: Estimate
+    wer_alone: Estimate
+    loss: Difference
+    clips_found: float
+    timestamp_error_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortContext:
+    """The shortest clips, encoded as the package says and at 30 s; ``loss`` is the first WER minus the second."""
+
+    clips: int
+    wer: Estimate
+    wer_full: Estimate
+    loss: Difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """A second dataset, on which the candidate should not have become worse than the model that it was trained from."""
+
+    dataset_fingerprint: str
+    language: str
+    clips: int
+    base_uri: str
+    base_sha256: str
+    candidate: Estimate
+    base: Estimate
+    loss: Difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelScore:
+    """One model on the split. What was not measured is None.
+
+    ``hypotheses`` must equal the evaluation's ``clips``: a model that skipped clips was not measured.
+    ``looped`` counts the clips whose text repeats itself.
+    """
+
+    uri: str
+    package_sha256: str
+    hypotheses: int
+    looped: int
+    rates: dict[str, ErrorRates]  # by protocol
+    speed: Speed
+    hallucination: Hallucination | None = None
+    long_form: LongForm | None = None
+    short_context: ShortContext | None = None
+
+    @property
+    def wer(self) -> Estimate:
+        return self.rates[NORMALISED].wer
+
+    @property
+    def cer(self) -> Estimate:
+        return self.rates[NORMALISED].cer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The clips that share something, as ``kind`` duration and ``name`` "2 to 4 s". WER is normalised."""
+
+    kind: str  # duration, gender, age or source
+    name: str
+    clips: int
+    speakers: int
+    reference_words: int
+    candidate: Estimate
+    baseline: Estimate
+    difference: Difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Candidate and baseline on the same clips, through the engine that serves.
+    """Candidate, baseline and others on the same clips, through the engine that serves.
 
-    ``wer_difference`` is candidate minus baseline, from a bootstrap that resamples both with the same draws;
-    ``resampled`` names its unit: ``speakers``, or ``clips`` where speakers are unknown or too few.
+    ``wer_difference`` is candidate minus baseline; ``resampled`` names the unit of all intervals: ``speakers``, or ``clips``
+    where speakers are unknown or too few. ``worst_slice`` is (kind, name) of the slice in which the candidate's WER is
+    highest, of those with enough clips; None where no slice has. ``clips_sha256`` is the digest of the per-clip results.
     """
 
     dataset_fingerprint: str
@@ -63,38 +184,17 @@ class Evaluation:
     confidence: float
     candidate: ModelScore
     baseline: ModelScore
-    wer_difference: Estimate
+    wer_difference: Difference
     engine: str
-    version: int = 1
+    machine: str
+    others: tuple[ModelScore, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    worst_slice: tuple[str, str] | None = None
+    retention: Retention | None = None
+    clips_sha256: str = ""
+    version: int = RESULT_VERSION
 
-
-def read_evaluation(folder: Path) -> Evaluation:
-    """Read ``evaluation.json``.
-
-    Raises:
-        EvaluationError: it is missing or breaks the contract. NaN and infinity are read as such: refusing them is the gate's word.
-    """
-    path = folder / RESULT_FILE
-    if not path.is_file():
-        raise EvaluationError(f"{folder}: no {RESULT_FILE}; make one with `avskrift evaluate`")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return Evaluation(
-            **{
-                **raw,
-                "candidate": _model_score(raw["candidate"]),
-                "baseline": _model_score(raw["baseline"]),
-                "wer_difference": Estimate(**raw["wer_difference"]),
-            }
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise EvaluationError(f"{path}: not an evaluation ({error}); evaluate the package again") from error
-
-
-def evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """The evaluation as plain JSON values."""
-    return dataclasses.asdict(evaluation)
-
-
-def _model_score(raw: dict[str, Any]) -> ModelScore:
-    return ModelScore(**{**raw, "wer": Estimate(**raw["wer"]), "cer": Estimate(**raw["cer"])})
+    @property
+    def models(self) -> tuple[ModelScore, ...]:
+        """Baseline, candidate, others."""
+        return (self.baseline, self.candidate, *self.others)

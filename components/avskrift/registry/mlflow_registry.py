@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import DatasetInput as MlflowDatasetInput
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
 
 from avskrift.errors import DiskFullError, RegistryError, UsageError, disk_full
 from avskrift.logs import Log, redact
 from avskrift.registry import location, tags
-from avskrift.registry.protocol import CurvePoint, ModelVersion, RunKey, RunStatus
+from avskrift.registry.protocol import CurvePoint, DatasetInput, ModelVersion, RunKey, RunStatus
 from avskrift.storage.atomic import atomic_folder, sweep
 from avskrift.storage.door import local_path
 
@@ -31,8 +35,12 @@ _METRICS_A_BATCH = 1000  # MLflow's limits on one request
 _PARAMETERS_A_BATCH = 100
 _LONGEST_PARAMETER = 6000
 _LONGEST_TAG = 5000
+_LONGEST_DATASET_NAME = 500
+_LONGEST_DIGEST = 36
+_LONGEST_SOURCE = 10_000  # MLflow's limit is on its JSON, in which a character may take six
 _LONGEST_REASON = 300
 _UPLOAD_TIMEOUT_SECONDS = 600
+_REMOTE_SOURCE = re.compile(r"(?:[a-z]+:)?(?P<uri>(?P<scheme>https?|s3|hf)://(?P<path>[^?#]*).*)", re.DOTALL)
 _UNSAFE_IN_FILTERS = frozenset("'\"`\\\n\r")
 
 _log = Log("registry")
@@ -106,10 +114,30 @@ class MlflowRegistry:
             for batch in _batches(entries, _METRICS_A_BATCH):
                 self._client.log_batch(run_id, metrics=batch)
 
-    def log_file(self, run_id: str, path: Path) -> None:
-        """Keep a small file with the run, under its own name."""
+    def log_inputs(self, run_id: str, inputs: Iterable[DatasetInput]) -> None:
+        """Record which data the run used. Logging the same data again adds nothing."""
         with self._asking():
-            self._client.log_artifact(run_id, str(path))
+            self._client.log_inputs(run_id, [_as_dataset_input(used) for used in inputs])
+
+    def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Keep a small file with the run, under its own name, below ``folder`` among its artifacts."""
+        with self._asking():
+            self._client.log_artifact(run_id, str(path), folder or None)
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """Keep a text with the run as the file ``path`` among its artifacts. Doing it again replaces it."""
+        with self._asking():
+            self._client.log_text(run_id, text, path)
+
+    def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], path: str) -> None:
+        """Keep a table with the run, which MLflow's page shows as one. Doing it again replaces it."""
+        table = {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
+        with self._asking():
+            # MLflow's own log_table adds to a table that is there, and would need pandas for it.
+            self._client.log_dict(run_id, table, path)
+            logged = json.loads(self._client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+            entry = {"path": path, "type": "table"}
+            self._client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*(one for one in logged if one != entry), entry]))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags; a value longer than MLflow takes is cut."""
@@ -283,6 +311,33 @@ def _as_version(found: MlflowVersion) -> ModelVersion:
     return ModelVersion(
         name=found.name, version=str(found.version), source_uri=found.source or "", run_id=found.run_id or "", tags=dict(found.tags)
     )
+
+
+def _as_dataset_input(used: DatasetInput) -> MlflowDatasetInput:
+    kind, source = _as_source([redact(uri)[:_LONGEST_SOURCE] for uri in used.sources])
+    profile = {name: redact(value) if isinstance(value, str) else value for name, value in used.profile.items()}
+    columns = [{"name": name, "type": of, "required": True} for name, of in used.columns.items()]
+    dataset = Dataset(
+        name=used.name[:_LONGEST_DATASET_NAME],
+        digest=used.digest[:_LONGEST_DIGEST],
+        source_type=kind,
+        source=json.dumps(source),
+        schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
+        profile=json.dumps(profile, ensure_ascii=False),
+    )
+    return MlflowDatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, used.context)])
+
+
+def _as_source(uris: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """MLflow's type of a source and its fields: its page links to what it knows by these, and its API can load it."""
+    if len(uris) != 1:
+        return "code", {"tags": {tags.DATASET_SOURCE: " + ".join(uris)[:_LONGEST_SOURCE]}}
+    match = _REMOTE_SOURCE.fullmatch(uris[0])
+    if match is None:
+        return "local", {"uri": uris[0]}
+    if match["scheme"] == "hf":
+        return "hugging_face", {"path": match["path"]}
+    return ("s3", {"uri": match["uri"]}) if match["scheme"] == "s3" else ("http", {"url": match["uri"]})
 
 
 def _searchable(value: str, what: str) -> str:

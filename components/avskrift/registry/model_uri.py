@@ -22,17 +22,26 @@ def resolve(uri: str) -> str:
         ModelUnavailableError: no such model, version or alias; what exists is named.
         RegistryError: MLflow did not answer.
     """
+    return package_uri(*find(uri))
+
+
+def find(uri: str, *, tracking_uri: str = "") -> tuple[MlflowRegistry, ModelVersion]:
+    """The version that a ``models:/`` URI names, and the registry that it is in; ``tracking_uri`` as for ``open_registry``.
+
+    Raises:
+        UsageError, ModelUnavailableError, RegistryError: as :func:`resolve`.
+    """
     match = _MODEL_URI.match(uri)
     if match is None:
         raise UsageError(f"{uri}: not a model in the registry; write models:/NAME/VERSION or models:/NAME@ALIAS")
-    registry = open_registry()
+    registry = open_registry(tracking_uri)
     if match["alias"]:
         found = registry.version_of_alias(match["name"], match["alias"])
     else:
         found = registry.version(match["name"], match["version"])
     if found is None:
         raise ModelUnavailableError(f"{uri}: not in MLflow at {registry.uri}; {_what_exists(registry, match['name'])}")
-    return package_uri(registry, found)
+    return registry, found
 
 
 def package_uri(registry: MlflowRegistry, version: ModelVersion) -> str:
@@ -42,13 +51,18 @@ def package_uri(registry: MlflowRegistry, version: ModelVersion) -> str:
         RegistryError: MLflow did not answer.
         DiskFullError, StorageError: it cannot be kept here.
     """
-    if not version.source_uri.startswith(_KEPT_BY_MLFLOW):
+    if not kept_by_mlflow(version):
         return version.source_uri
     # Kept under the name of what is fetched: a version's source never changes.
     target = cache() / "mlflow" / hashlib.sha256(f"{registry.uri} {version.source_uri}".encode()).hexdigest()[:32]
     if not target.is_dir():
         registry.download(version.source_uri, target)
     return str(target)
+
+
+def kept_by_mlflow(version: ModelVersion) -> bool:
+    """Whether the package lies where only a client of MLflow can read it."""
+    return version.source_uri.startswith(_KEPT_BY_MLFLOW)
 
 
 def _what_exists(registry: MlflowRegistry, name: str) -> str:

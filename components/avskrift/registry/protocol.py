@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -28,6 +28,22 @@ class CurvePoint:
     step: int
     name: str
     value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInput:
+    """Data that a run used. ``name`` and ``digest`` together say which; ``context`` says what for: training, validation, test.
+
+    ``sources`` are the URIs that the data came from, ``columns`` its columns with their types, ``profile`` what else people
+    want to know of it, in the order in which they read it.
+    """
+
+    name: str
+    digest: str
+    context: str
+    sources: Sequence[str]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    profile: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +81,17 @@ class Registry(Protocol):
     def log_curves(self, run_id: str, points: Iterable[CurvePoint]) -> None:
         """Record figures that change with the training step."""
 
-    def log_file(self, run_id: str, path: Path) -> None:
-        """Keep a small file with the run."""
+    def log_inputs(self, run_id: str, inputs: Iterable[DatasetInput]) -> None:
+        """Record which data the run used."""
+
+    def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Keep a small file with the run, below ``folder`` among its artifacts."""
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        """Keep a text with the run as the file ``path`` among its artifacts."""
+
+    def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], path: str) -> None:
+        """Keep a table of plain values with the run as the JSON file ``path``, for people to look at."""
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of the run."""

@@ -3,99 +3,152 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 from avskrift.errors import UsageError
-from avskrift.evaluation.gate import Decision, read_decision
-from avskrift.evaluation.result import REPORT_FILE, RESULT_FILE, Evaluation, read_evaluation
+from avskrift.evaluation.decision import Decision
+from avskrift.evaluation.decision_file import DECISION_FILE, read_decision
+from avskrift.evaluation.report_figures import pictures
+from avskrift.evaluation.report_markdown import SUMMARY_FILE
+from avskrift.evaluation.report_wording import Bounded, sound_or_why_not
+from avskrift.evaluation.result import CARD_FILE, REPORT_FILE, RESULT_FILE, Evaluation
+from avskrift.evaluation.result_figures import figures as named_figures
+from avskrift.evaluation.result_file import read_evaluation
 from avskrift.registry import tags
+from avskrift.registry.dataset import DatasetRecord, figures_of, inputs_of
+from avskrift.registry.live import parse_point
 from avskrift.registry.protocol import CurvePoint, Registry
 
 TRAINING_FILE = "training.json"
 CURVES_FILE = "curves.jsonl"
+TRAINING_FOLDER = "training"  # among a run's artifacts, where fine_tune's page and what it shows are kept
+_TRAINING_FILES = ("report.html", CURVES_FILE, "examples.jsonl")  # an older training folder lacks some
+FIGURES_FOLDER = "figures"  # among a run's artifacts
+SLICES_FILE = "slices.json"
+DATASET_FOLDER = "dataset"  # among a run's artifacts, where the dataset's card is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What a run left behind: figures, the gate's word on them, and how the model was trained.
 
-    ``training`` is fine_tune's report folder, or None where a package was not trained here.
+    ``training`` is fine_tune's report folder, or None where a package was not trained here. ``dataset`` is None where nothing
+    is said of it.
     """
 
     folder: Path  # evaluate's output
+    judged: Path  # the gate's output
     evaluation: Evaluation
     decision: Decision
     parameters: dict[str, Any]
     training: Path | None
+    trained_on: str = ""  # the fingerprint of the dataset, where fine_tune says it
+    dataset: DatasetRecord | None = None
 
 
-def read_evidence(*, evaluation: str | Path, decision: str | Path, training: str | Path | None) -> Evidence:
-    """Read the output folders of evaluate, of the gate and of fine_tune.
+def read_evidence(
+    *, evaluation: str | Path, decision: str | Path, training: str | Path | None, dataset: DatasetRecord | None = None
+) -> Evidence:
+    """Read the output folders of evaluate, of the gate and of fine_tune, and put what the dataset's card says beside them.
 
     Raises:
         EvaluationError: no evaluation or no decision, or one that breaks its contract.
-        UsageError: a training folder without its ``training.json``, or with one that cannot be read.
+        IntegrityError: one of them was changed after it was written.
+        UsageError: a training folder without its ``training.json``, or with one that cannot be read; a dataset that is not the
+            one that was trained and measured on.
     """
-    measured, trained = Path(evaluation), Path(training) if training else None
-    return Evidence(
+    measured, judged, trained = Path(evaluation), Path(decision), Path(training) if training else None
+    story = _story(trained) if trained else {"parameters": {}}
+    evidence = Evidence(
         folder=measured,
+        judged=judged,
         evaluation=read_evaluation(measured),
-        decision=read_decision(Path(decision)),
-        parameters=_parameters(trained) if trained else {},
+        decision=read_decision(judged),
+        parameters=story["parameters"],
         training=trained,
+        trained_on=str(story.get("dataset_fingerprint", "")),
+        dataset=dataset,
     )
+    _refuse_other_dataset(evidence)
+    return evidence
 
 
 def record(registry: Registry, run_id: str, evidence: Evidence, *, package_uri: str, code_version: str = "") -> dict[str, str]:
-    """Write parameters, figures, curves, report and tags into the run; return the tags.
+    """Write parameters, figures, curves, dataset, reports and tags into the run; return the tags.
 
     Raises:
         RegistryError: MLflow did not answer or refused.
         UsageError: a line of the curves that cannot be read.
     """
     registry.log_params(run_id, evidence.parameters)
-    registry.log_metrics(run_id, figures(evidence.evaluation))
+    registry.log_metrics(run_id, {**(figures_of(evidence.dataset) if evidence.dataset else {}), **figures(evidence.evaluation)})
     if evidence.training:
         registry.log_curves(run_id, _curves(evidence.training / CURVES_FILE))
-    for name in (RESULT_FILE, REPORT_FILE):
-        if (evidence.folder / name).is_file():
-            registry.log_file(run_id, evidence.folder / name)
+        _log_existing(registry, run_id, evidence.training, _TRAINING_FILES, TRAINING_FOLDER)
+    _log_evaluation(registry, run_id, evidence)
+    if evidence.dataset:
+        registry.log_inputs(run_id, inputs_of(evidence.dataset))
+        for file in evidence.dataset.files:
+            registry.log_file(run_id, file, DATASET_FOLDER)
     labels = _labels(evidence, package_uri, code_version)
     registry.set_tags(run_id, labels)
     return labels
 
 
+def _log_evaluation(registry: Registry, run_id: str, evidence: Evidence) -> None:
+    """The result, the report with the decision where the gate wrote one, and for MLflow's page the figures and slices."""
+    evaluation = evidence.evaluation
+    _log_existing(registry, run_id, evidence.folder, (RESULT_FILE, CARD_FILE))
+    _log_existing(registry, run_id, evidence.judged, (DECISION_FILE, REPORT_FILE, SUMMARY_FILE))
+    for name, picture in sound_or_why_not(evaluation, lambda: pictures(evaluation), lambda _: {}).items():
+        registry.log_text(run_id, picture, f"{FIGURES_FOLDER}/{name}")
+    slices = sound_or_why_not(evaluation, lambda: slice_table(evaluation), lambda _: {})
+    if slices:
+        registry.log_table(run_id, slices, SLICES_FILE)
+
+
+def slice_table(evaluation: Evaluation) -> dict[str, list[object]]:
+    """The slices by columns; none where there are none."""
+    rows = [
+        {
+            "slice": one.kind,
+            "name": one.name,
+            "clips": one.clips,
+            "speakers": one.speakers,
+            "words": one.reference_words,
+            **_bounded("wer", one.candidate),
+            **_bounded("baseline_wer", one.baseline),
+            **_bounded("wer_difference", one.difference),
+            "wins": round(one.difference.wins, 6),
+        }
+        for one in evaluation.slices
+    ]
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def _bounded(name: str, figure: Bounded) -> dict[str, float]:
+    ends = {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    return {end: round(value, 6) for end, value in ends.items()}  # people read them
+
+
 def figures(evaluation: Evaluation) -> dict[str, float]:
-    """The evaluation's figures under the names that they have in MLflow."""
-    candidate, baseline, difference = evaluation.candidate, evaluation.baseline, evaluation.wer_difference
-    return {
-        "wer": candidate.wer.value,
-        "wer_low": candidate.wer.low,
-        "wer_high": candidate.wer.high,
-        "cer": candidate.cer.value,
-        "cer_low": candidate.cer.low,
-        "cer_high": candidate.cer.high,
-        "baseline_wer": baseline.wer.value,
-        "baseline_wer_low": baseline.wer.low,
-        "baseline_wer_high": baseline.wer.high,
-        "baseline_cer": baseline.cer.value,
-        "wer_difference": difference.value,
-        "wer_difference_low": difference.low,
-        "wer_difference_high": difference.high,
-        "audio_seconds_per_second": candidate.audio_seconds_per_second,
-        "baseline_audio_seconds_per_second": baseline.audio_seconds_per_second,
-        "test_clips": evaluation.clips,
-        "test_hours": evaluation.hours,
-        "test_speakers": evaluation.speakers,
-    }
+    """The evaluation's figures under the names that they have in MLflow; none where one of them cannot be right."""
+    return sound_or_why_not(evaluation, lambda: named_figures(evaluation), lambda _: {})
+
+
+def _log_existing(registry: Registry, run_id: str, folder: Path, names: Iterable[str], below: str = "") -> None:
+    for name in names:
+        if (folder / name).is_file():
+            registry.log_file(run_id, folder / name, below)
 
 
 def _labels(evidence: Evidence, package_uri: str, code_version: str) -> dict[str, str]:
-    evaluation = evidence.evaluation
+    evaluation, dataset = evidence.evaluation, evidence.dataset
+    origin = {tags.DATASET_SOURCE: dataset.source, tags.DATASET_LICENCE: dataset.licence} if dataset else {}
     return {
         tags.DATASET_FINGERPRINT: evaluation.dataset_fingerprint,
         tags.PACKAGE_SHA256: evaluation.candidate.package_sha256,
@@ -107,14 +160,33 @@ def _labels(evidence: Evidence, package_uri: str, code_version: str) -> dict[str
         tags.CODE_VERSION: code_version or installed_version("avskrift"),
         tags.GATE: evidence.decision.verdict,
         tags.GATE_REASONS: "\n".join(evidence.decision.reasons),
+        **_override(evidence.decision),
+        **origin,
     }
 
 
-def _parameters(training: Path) -> dict[str, Any]:
+def _override(decision: Decision) -> dict[str, str]:
+    if decision.override is None or not decision.overridden:
+        return {}
+    return {tags.GATE_OVERRIDE_BY: decision.override.by, tags.GATE_OVERRIDE_REASON: decision.override.reason}
+
+
+def _refuse_other_dataset(evidence: Evidence) -> None:
+    """A record that names data which the model never met would be worse than none."""
+    if evidence.dataset is None:
+        return
+    described = evidence.dataset.fingerprint
+    for used, how in ((evidence.evaluation.dataset_fingerprint, "measured"), (evidence.trained_on or described, "trained")):
+        if used != described:
+            raise UsageError(f"the dataset card is of dataset {described}, and {used} was {how} on; give that one's card, or none")
+
+
+def _story(training: Path) -> dict[str, Any]:
+    """What fine_tune says of its training; ``parameters`` is a dict."""
     path = training / TRAINING_FILE
     try:
-        parameters = json.loads(path.read_text(encoding="utf-8"))["parameters"]
-        return {str(name): value for name, value in parameters.items()}
+        story = json.loads(path.read_text(encoding="utf-8"))
+        return {**story, "parameters": {str(name): value for name, value in story["parameters"].items()}}
     except FileNotFoundError as error:
         raise UsageError(f"{training}: no {TRAINING_FILE}; give the report folder that `avskrift fine-tune` wrote") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -127,7 +199,6 @@ def _curves(path: Path) -> Iterator[CurvePoint]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                raw = json.loads(line)
-                yield CurvePoint(step=int(raw["step"]), name=str(raw["name"]), value=float(raw["value"]))
+                yield parse_point(line)
             except (ValueError, TypeError, KeyError) as error:
                 raise UsageError(f"{path}: line {number} is no point of a curve ({error}); run fine-tune again") from error

@@ -135,7 +135,7 @@ def _options(where: str, fields: Mapping[str, Any]) -> Options:
     return Options(
         language=check_language(language) if language else None,
         task=cast(Task, task),
-        timestamps=timestamps,
+        timestamps="segment" if timestamps else "none",
         prompt=_optional_text(where, fields, "prompt"),
     )
 

@@ -19,7 +19,7 @@ from avskrift.serving.guards import Guards
 from avskrift.serving.model import TranscriptionModel
 from avskrift.serving.payloads import Recording
 from avskrift.text.languages import check_language
-from avskrift.whisper.transcript import Options
+from avskrift.whisper.transcript import Options, Timestamps
 
 _FIELDS = ("file", "model", "language", "prompt", "response_format", "temperature")
 _ALIAS = "whisper-1"  # the model that OpenAI's clients name by default
@@ -43,7 +43,7 @@ def router(model: TranscriptionModel) -> APIRouter:
         fmt = _response_format(fields)
         _check_model(fields, served=model.name)
         _check_temperature(fields)
-        options = _options(fields, timestamps=fmt in TIMED_FORMATS)
+        options = _options(fields, timestamps="segment" if fmt in TIMED_FORMATS else "none")
         (transcript,) = await model.transcribe([Recording(data=await _read_file(fields), options=options)])
         rendered = render(transcript, fmt)
         if isinstance(rendered, str):
@@ -89,7 +89,7 @@ async def _read_file(form: FormData) -> bytes:
     return data
 
 
-def _options(form: FormData, *, timestamps: bool) -> Options:
+def _options(form: FormData, *, timestamps: Timestamps) -> Options:
     language = _text(form, "language")
     return Options(language=check_language(language) if language else None, timestamps=timestamps, prompt=_text(form, "prompt") or None)
 

@@ -45,7 +45,7 @@ def boundary(step: str) -> Iterator[None]:
     try:
         logs.configure()
         signal.signal(signal.SIGTERM, interrupt)
-        _die_with_the_runner()
+        die_with_the_runner()
         _log.info("step.started", step=step)
         yield
     except BaseException as error:
@@ -113,7 +113,7 @@ def _say(step: str, failure: AvskriftError) -> None:
             _log.warning("step.termination_log_not_written", step=step)
 
 
-def _die_with_the_runner() -> None:
+def die_with_the_runner() -> None:
     """A local step whose runner was killed would train on for nobody: watch the runner and leave with it."""
     pid = os.environ.get(PARENT_VARIABLE)
     if not pid:

@@ -41,8 +41,10 @@ _REFUSALS = frozenset(
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is flushed to disk and takes the name ``path``.
+
+    Without ``durable`` it is not flushed: it outlives this process, and not a machine that loses its power.
 
     Raises:
         DiskFullError: no space was left; nothing remains of the attempt.
@@ -52,7 +54,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary = _sibling(path, "tmp")
         try:
             yield temporary
-            _flush(temporary)
+            if durable:
+                _flush(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -80,6 +83,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _replace_folder(temporary, path)
         finally:
             _clear(temporary)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there yet.
+
+    Raises:
+        DiskFullError, StorageError: it cannot be made.
+    """
+    with _writing(path):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        path.mkdir(exist_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from avskrift.errors import ModelUnavailableError, StorageError, UsageError, disk_full
 from avskrift.storage import bundled
 from avskrift.storage.atomic import atomic_folder
+from avskrift.storage.objects import refused, s3_client, s3_reason
 from avskrift.storage.paths import cache
 
 OFFLINE_ALTERNATIVES = "without internet use package:whisper-base, a local folder, or s3://"
@@ -106,22 +107,15 @@ def _from_hub(uri: str) -> Path:
 
 def _from_s3(uri: str) -> Path:
     """Keyed by the listing (names, sizes, entity tags): the same objects are fetched once, changed ones again."""
-    import boto3  # only where an s3:// URI is met
-    from boto3.exceptions import Boto3Error
-    from botocore.config import Config
+    from boto3.exceptions import Boto3Error  # only where an s3:// URI is met
     from botocore.exceptions import BotoCoreError, ClientError
 
     bucket, _, path = uri[len("s3://") :].partition("/")  # not urlsplit: "#" and "?" may stand in a key
     if not bucket:
         raise UsageError(f"{uri}: names no bucket; write s3://BUCKET/a/folder")
     prefix = f"{path.strip('/')}/".lstrip("/")
+    client = s3_client(uri, attempts=6)
     try:
-        # A session of its own: the shared one keeps the first credentials that it saw, and threads must not share it.
-        client = boto3.Session().client(
-            "s3",
-            endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
-            config=Config(signature_version="s3v4", retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),
-        )
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         listed = sorted((entry["Key"], entry["Size"], entry["ETag"]) for page in pages for entry in page.get("Contents", ()))
         objects = [entry for entry in listed if not entry[0].endswith("/")]  # consoles mark folders with empty objects
@@ -134,10 +128,8 @@ def _from_s3(uri: str) -> Path:
                     file = _inside(folder, key.removeprefix(prefix))
                     file.parent.mkdir(parents=True, exist_ok=True)
                     client.download_file(bucket, key, str(file))
-    except (BotoCoreError, ClientError, Boto3Error, ValueError) as error:  # ValueError: an endpoint that is no URL
-        code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else str(error)
-        reason = f"{type(error).__name__}: {code}"
-        raise StorageError(f"{uri}: the store did not give it ({reason}); check endpoint, credentials and path") from error
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        raise refused(uri, s3_reason(error)) from error
     return target
 
 

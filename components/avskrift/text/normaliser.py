@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from avskrift.text.swedish import normalise_swedish
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Normaliser:
@@ -21,6 +23,7 @@ def normalise(text: str, language: str) -> str:
     """``text`` in the form that is compared: no case, no punctuation, one space between words.
 
     Total (any string, any language) and idempotent. Letters keep their diacritics: without them, "för" would be "for".
+    Swedish ("sv") has rules of its own, in :mod:`avskrift.text.swedish`: numbers become words there.
     """
     return _normaliser_of(language).apply(text)
 
@@ -55,4 +58,4 @@ def _keep(character: str) -> str:
 
 
 _GENERIC = _Normaliser(version="generic-1", apply=_generic)
-_BY_LANGUAGE: Mapping[str, _Normaliser] = {}
+_BY_LANGUAGE: Mapping[str, _Normaliser] = {"sv": _Normaliser(version="sv-1", apply=normalise_swedish)}

@@ -6,27 +6,39 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
 from avskrift import logs
-from avskrift.audio.logmel_torch import LogMel
-from avskrift.corpus.dataset import Clip, Dataset
-from avskrift.errors import TrainingError, UsageError
+from avskrift.audio.constants import HOP_LENGTH
+from avskrift.corpus.dataset import Dataset
+from avskrift.errors import PreemptedError, TrainingError
 from avskrift.progress import progress as shown_progress
-from avskrift.training.checkpoint import Checkpoints, Progress
+from avskrift.training import preemption
+from avskrift.training.adapters import merged, prepare_parameters, trained_parameters
+from avskrift.training.average import Average
+from avskrift.training.checkpoint import Checkpoints, Progress, load_weights, optimizer_tensors, restore_optimizer
+from avskrift.training.clips import StoredClips
 from avskrift.training.config import TrainingConfig, learning_rate_factor
-from avskrift.training.examples import Batch, make_batch, measure
-from avskrift.training.validation import validation_wer
-from avskrift.training.windows import Window, plan_epoch
-from avskrift.whisper.forward import loss as whisper_loss
+from avskrift.training.distributed import World, joined
+from avskrift.training.examples import Batch, BatchMaker, measure
+from avskrift.training.flops import training_flops
+from avskrift.training.hardware import Memory, choose_compile, choose_device, choose_memory, choose_precision, preset_of
+from avskrift.training.loader import batches, worker_count
+from avskrift.training.meter import Finished, Meter, Speed, Work
+from avskrift.training.optimisation import Optimisation
+from avskrift.training.plan import BUCKETS, BUCKETS_NOT_COMPILED, Part, Plan, Shape, Step, label_size, plan_run
+from avskrift.training.story import Story
+from avskrift.training.tracking import NoTracker, System, Tracker
+from avskrift.training.validation import validate
+from avskrift.training.windows import step_seconds
 from avskrift.whisper.tokens import WhisperTokens
-from avskrift.whisper.transformers_folder import WEIGHTS_FILE, copy_companions, load_model
+from avskrift.whisper.transformers_folder import TOKENIZER_FILE, WEIGHTS_FILE, copy_companions, load_model
 
 _log = logs.Log("training")
 
@@ -35,7 +47,8 @@ _log = logs.Log("training")
 class TrainingResult:
     """What training came to; ``curve`` holds (step, name, value) of train_loss, learning_rate and validation_wer.
 
-    ``epochs`` counts those that were begun.
+    ``epochs`` counts those that were begun, ``steps`` those done. ``examples`` holds (step, clip_id, said, heard) of a few
+    validation clips. ``speed`` is that of this process since it was started.
     """
 
     steps: int
@@ -45,166 +58,325 @@ class TrainingResult:
     train_clips: int
     validation_clips: int
     learning_rate: float
+    batch_seconds: float
+    compiled: str
+    processes: int
+    speed: Speed
     curve: tuple[tuple[int, str, float], ...]
+    examples: tuple[tuple[int, str, str, str], ...] = ()
 
 
-def train(base: Path, dataset: Dataset, config: TrainingConfig, *, checkpoints: Checkpoints, out: Path) -> TrainingResult:
+def train(
+    base: Path, dataset: Dataset, config: TrainingConfig, *, checkpoints: Checkpoints, out: Path, tracker: Tracker | None = None
+) -> TrainingResult:
     """Fine-tune the ``transformers`` Whisper in ``base`` on ``dataset`` and write the best model into the folder ``out``.
 
     A killed run that is started again with the same arguments goes on from its newest whole checkpoint. The checkpoints
-    are left for the caller to remove, once what came of the training is safe.
+    are left for the caller to remove, once what came of the training is safe. Under torchrun each process calls this with
+    the same arguments; the first one alone reads checkpoints and writes.
 
     Raises:
         UsageError: a device that this machine does not have.
         LanguageError: the base model does not know ``config.language``.
         DatasetError: a clip's audio is not what the dataset says.
         TrainingError: data that cannot be trained on, or a loss or gradient that is not finite.
+        PreemptedError: SIGTERM came; the state is saved.
         CheckpointError: checkpoints are there, but none is whole.
         DiskFullError: no space for a checkpoint; the ones before are intact.
     """
-    device = _device(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    clips = _clips(dataset, "train")
-    validation = _clips(dataset, "validation")
-    tokens = WhisperTokens(base / "tokenizer.json")
-    tokens.prompt(config.language)  # refuses an unknown language before anything is loaded
-    sizes = measure(clips, tokens)
-    model = load_model(base, device)
-    features = LogMel(model.config.num_mel_bins).to(device)
-    learning_rate = config.learning_rate_for(model.config.d_model)
-    optimizer = _optimizer(model, config, learning_rate)
-
-    epochs = [plan_epoch(sizes, config, epoch) for epoch in range(config.epochs)]
-    plan = [batch for epoch in epochs for batch in epoch]
-    ends = frozenset(accumulate(len(epoch) for epoch in epochs))
-    total = min(config.max_steps, len(plan)) if config.max_steps else len(plan)
-    progress = checkpoints.resume(model, optimizer) or Progress()
-    saved_at = time.monotonic()
-
-    _log.info("training.started", clips=len(clips), steps=total, from_step=progress.step, device=str(device), learning_rate=learning_rate)
-    model.train()
-    with shown_progress("fine-tune", total=total, done=progress.step, unit="steps") as bar:
-        for step, batch in _batches(plan[:total], clips, tokens, config, start=progress.step):
-            factor = learning_rate_factor(step, total=total, warmup_share=config.warmup_share)
-            value = _step(model, features, optimizer, batch, config, rate=learning_rate * factor)
-            point = ((step + 1, "train_loss", value), (step + 1, "learning_rate", learning_rate * factor))
-            progress = replace(progress, step=step + 1, curve=progress.curve + point)
-            bar.advance(loss=value)
-            if step + 1 in ends or step + 1 == total:
-                progress = _validate(model, features, validation, tokens, config, progress, checkpoints)
-            # The last step too: saving the model may fail, and must not cost more than any other moment.
-            if time.monotonic() - saved_at >= config.checkpoint_minutes * 60:
-                checkpoints.save(model, optimizer, progress)
-                saved_at = time.monotonic()
-
-    checkpoints.load_best(model, progress)
-    _save(model, base, out)
-    assert progress.best_wer is not None, "the last step validates"
-    return TrainingResult(
-        steps=total,
-        epochs=1 + sum(end < total for end in ends),
-        best_step=progress.best_step,
-        best_wer=progress.best_wer,
-        train_clips=len(clips),
-        validation_clips=len(validation),
-        learning_rate=learning_rate,
-        curve=progress.curve,
-    )
+    with ExitStack() as stack:
+        world = stack.enter_context(joined("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"))
+        run = _Run(base, dataset, config, checkpoints, world, tracker or NoTracker())
+        told = stack.enter_context(preemption.watched())
+        made = stack.enter_context(run.batches())
+        stack.enter_context(checkpoints if world.first else nullcontext())
+        with shown_progress("fine-tune", total=run.total, done=run.story.step, unit="steps", shown=world.first) as bar:
+            while True:
+                if run.validation_is_due() and not run.validate(stop=told):
+                    run.preempt()
+                bar.advance(*run.news())
+                if run.story.step == run.total or run.stops_early():
+                    break
+                run.step(made)
+                if world.any(told()):
+                    run.preempt()
+                run.save_now_and_then()
+        run.finish(out)
+        return run.result()
 
 
 def job_digest(base_sha256: str, dataset_fingerprint: str, config: TrainingConfig) -> str:
     """A digest of all that decides training's outcome: checkpoints of one job never serve another."""
-    decisive = {name: value for name, value in asdict(config).items() if name not in ("checkpoint_minutes", "device", "threads")}
-    return hashlib.sha256(json.dumps([base_sha256, dataset_fingerprint, decisive], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([base_sha256, dataset_fingerprint, config.decisive()], sort_keys=True).encode()).hexdigest()
 
 
-def _step(
-    model: WhisperForConditionalGeneration,
-    features: LogMel,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    config: TrainingConfig,
-    *,
-    rate: float,
-) -> float:
-    """One optimizer step; the loss before it.
+class _Run:
+    """What a run holds, and the moves that the loop is made of."""
 
-    Raises:
-        TrainingError: the loss or its gradient is not finite; the weights are those of before.
-    """
-    device = next(model.parameters()).device
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-        loss = whisper_loss(model, features(batch.samples.to(device)), batch.inputs.to(device), batch.labels.to(device))
-    value = loss.item()
-    _refuse_not_finite("loss", value, batch)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
-    _refuse_not_finite("gradient", norm.item(), batch)
-    optimizer.step()
-    return value
+    def __init__(
+        self, base: Path, dataset: Dataset, config: TrainingConfig, checkpoints: Checkpoints, world: World, tracker: Tracker
+    ) -> None:
+        self._base, self._config, self._checkpoints, self._world, self._tracker = base, config, checkpoints, world, tracker
+        self._device = choose_device(config.device, world.local_rank)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)  # adapters begin at random
+        self._tokens = WhisperTokens(base / TOKENIZER_FILE)
+        self._tokens.prompt(config.language)  # refuses an unknown language before anything is read
+        self._clips, self._validation = StoredClips(dataset, "train"), StoredClips(dataset, "validation")
+        self._sizes = measure(self._clips.described, self._tokens)
+        self._batch_seconds = step_seconds(self._sizes, config)
 
+        self._model = load_model(base, self._device)
+        prepare_parameters(self._model, config)
+        for layer in (*self._model.model.encoder.layers, *self._model.model.decoder.layers):
+            layer.activation_dropout = config.activation_dropout  # a layer reads the model's configuration when it is made, and never again
+        self._precision = choose_precision(config.precision, self._device)
+        # One plan for all: GPUs that differ in what is free must not cut the steps differently.
+        memory = world.from_first(choose_memory(self._model, config, self._device, step_seconds=self._batch_seconds / world.size))
+        if memory.checkpointed:
+            self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._plan, self.compiled = self._plans(memory)
+        self.total = len(self._plan.steps)
 
-def _refuse_not_finite(what: str, value: float, batch: Batch) -> None:
-    if not math.isfinite(value):
-        raise TrainingError(f"the {what} became {value} on clips {', '.join(batch.clip_ids)}; look at them, or lower the learning rate")
+        self._rate = config.learning_rate or preset_of(self._model.config).learning_rate
+        self._optimisation = Optimisation(
+            self._model, config, precision=self._precision, compiled=self.compiled, world=world, replayed=memory.replayed
+        )
+        self._weights = trained_parameters(self._model)
+        self._average = Average(self._weights, config.ema_decay) if config.ema_decay else None
+        self.meter, self._system = Meter(self._device), System()
+        self._met_shapes: set[Shape | None] = set()
+        self._news, self._last_loss = 0, math.nan
+        self.story = Story(self._resumed())
+        self._saved_at = time.monotonic()
+        self._model.train()
+        _log.info(
+            "training.started",
+            clips=len(self._clips),
+            steps=self.total,
+            from_step=self.story.step,
+            device=str(self._device),
+            processes=world.size,
+            precision=str(self._precision).removeprefix("torch."),
+            compiled=self.compiled,
+            batch_seconds=round(self._batch_seconds, 1),
+            learning_rate=self._rate,
+        )
 
+    # What the loop does
 
-def _validate(
-    model: WhisperForConditionalGeneration,
-    features: LogMel,
-    clips: Sequence[Clip],
-    tokens: WhisperTokens,
-    config: TrainingConfig,
-    progress: Progress,
-    checkpoints: Checkpoints,
-) -> Progress:
-    """Measure the validation WER; keep the weights if they are the best so far."""
-    wer = validation_wer(model, features, clips, tokens, language=config.language)
-    progress = replace(progress, curve=(*progress.curve, (progress.step, "validation_wer", wer)))
-    _log.info("training.validated", step=progress.step, validation_wer=wer)
-    if progress.best_wer is None or wer < progress.best_wer:
-        sha256 = checkpoints.save_best(model, progress.step)
-        progress = replace(progress, best_wer=wer, best_step=progress.step, best_sha256=sha256)
-    return progress
+    @contextmanager
+    def batches(self) -> Iterator[Iterator[Batch]]:
+        """This process's batches from the first step that is not done, in order."""
+        steps = list(enumerate(self._plan.steps))[self.story.step :]
+        mine = [(number, part) for number, step in steps for part in self._mine(step)]
+        maker = BatchMaker(self._clips, self._base / TOKENIZER_FILE, self._config)
+        workers = worker_count(self._config.workers, self._device, self._world.local_size)
+        with batches(mine, maker, seed=self._config.seed, workers=workers, device=self._device) as made:
+            yield made
 
+    def step(self, made: Iterator[Batch]) -> None:
+        """Do the next step, as far as this process has a part in it."""
+        number = self.story.step
+        step = self._plan.steps[number]
+        held = [next(made) for _ in self._mine(step)]
+        rate = self._rate * learning_rate_factor(
+            number, total=self.total, warmup_share=self._config.warmup_share, schedule=self._config.schedule
+        )
+        self.meter.begin()
+        outcome = self._optimisation.step(held, number=number, rate=rate)
+        if self._average:
+            self._average.update(number + 1)
+        self.story.did(number + 1, rate)
+        self._told(self.meter.end(number, outcome, self._work(step)))
 
-def _batches(
-    plan: Sequence[Sequence[Window]], clips: Sequence[Clip], tokens: WhisperTokens, config: TrainingConfig, *, start: int
-) -> Iterator[tuple[int, Batch]]:
-    for step in range(start, len(plan)):
-        yield step, make_batch(plan[step], clips, tokens, language=config.language)
+    def news(self) -> tuple[int, dict[str, float]]:
+        """Steps of which the loss became known since this was last asked, and figures to show beside them."""
+        news, self._news = self._news, 0
+        return news, ({"loss": self._last_loss} if news else {}) | self.meter.recent()
 
+    def validation_is_due(self) -> bool:
+        step, every = self.story.step, self._config.validate_steps
+        ended = step in self._plan.epoch_ends or step == self.total or (every and step % every == 0)
+        return bool(step and ended) and not self.story.validated(step)
 
-def _optimizer(model: WhisperForConditionalGeneration, config: TrainingConfig, rate: float) -> torch.optim.AdamW:
-    """AdamW; biases and norms are not decayed."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, config.beta2), fused=True)
+    def validate(self, stop: Callable[[], bool]) -> bool:
+        """Measure the validation WER and keep the weights if they are the best so far; False where SIGTERM cut it short."""
+        self._told(self.meter.drain())
+        with self._averaged():
+            measured = validate(
+                self._model,
+                self._optimisation.features,
+                self._validation,
+                [clip.duration_s for clip in self._validation.described],
+                self._tokens,
+                language=self._config.language,
+                precision=self._precision,
+                world=self._world,
+                stop=stop,
+            )
+            if measured is None:
+                return False
+            best = self.story.validate(measured)
+            sha256 = self._checkpoints.save_best(self._weights, self.story.step) if best and self._world.first else ""
+        if best:
+            self.story.best_is(sha256)
+        _log.info("training.validated", step=self.story.step, validation_wer=measured.wer)
+        self._tracker.log(self.story.step, {"validation_wer": measured.wer})
+        return True
 
+    def stops_early(self) -> bool:
+        patience = self._config.early_stopping
+        return bool(patience) and self.story.progress().worse_validations >= patience
 
-def _clips(dataset: Dataset, split: str) -> list[Clip]:
-    clips = list(dataset.clips(split))
-    if not clips:
-        raise TrainingError(f"{dataset.folder}: the {split} split is empty; training needs train and validation clips")
-    return clips
+    def save_now_and_then(self) -> None:
+        """The last step too: saving the model may fail, and must not cost more than any other moment."""
+        due = time.monotonic() - self._saved_at >= self._config.checkpoint_minutes * 60
+        if self._world.any(self._world.first and due):
+            self._save(wait=False)
 
+    def preempt(self) -> None:
+        """Save, and leave.
 
-def _device(name: str) -> torch.device:
-    has_cuda = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if has_cuda else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (not has_cuda or (device.index or 0) >= torch.cuda.device_count()):
-        raise UsageError(f"device is {name!r}, and PyTorch finds no such GPU on this machine; use auto or cpu")
-    return device
+        Raises:
+            PreemptedError: always.
+        """
+        self._save(wait=True)
+        raise PreemptedError(f"stopped by SIGTERM after step {self.story.step} of {self.total}, which is saved; run the same command again")
+
+    def finish(self, out: Path) -> None:
+        """Write the best model into ``out``, adapters merged."""
+        self._told(self.meter.drain())
+        if not self._world.first:
+            return
+        self._checkpoints.wait()
+        load_weights(self._model, self._checkpoints.best(self.story.progress()))
+        merged(self._model)
+        _save(self._model, self._base, out)
+
+    def result(self) -> TrainingResult:
+        progress = self.story.progress()
+        assert progress.best_wer is not None, "the last step validates"
+        return TrainingResult(
+            steps=progress.step,
+            epochs=1 + sum(end < progress.step for end in self._plan.epoch_ends),
+            best_step=progress.best_step,
+            best_wer=progress.best_wer,
+            train_clips=len(self._clips),
+            validation_clips=len(self._validation),
+            learning_rate=self._rate,
+            batch_seconds=self._batch_seconds,
+            compiled=self.compiled,
+            processes=self._world.size,
+            speed=self.meter.speed(),
+            curve=progress.curve,
+            examples=progress.examples,
+        )
+
+    # How it does it
+
+    def _plans(self, memory: Memory) -> tuple[Plan, str]:
+        """The plan, and how to compile. Few shapes suit a GPU in any case: memory is used again, and steps can be replayed."""
+        config = self._config
+
+        def plan(*, static: bool, buckets: int = BUCKETS) -> Plan:
+            size = self._world.size
+            return plan_run(
+                self._clips.described,
+                self._sizes,
+                config,
+                at_once_seconds=memory.at_once_seconds,
+                processes=size,
+                static=static,
+                buckets=buckets,
+            )
+
+        if self._device.type == "cpu" and config.compile in ("auto", "off"):
+            return plan(static=False), "off"
+        static = plan(static=True)
+        flops = sum(self._flops(part) for step in static.steps for part in self._mine(step))
+        how = choose_compile(config, self._device, self._precision, flops=flops, shapes=len(static.shapes))
+        how = self._world.from_first(how)  # each process measures its GPU, and one of them decides
+        return (static if how != "off" else plan(static=True, buckets=BUCKETS_NOT_COMPILED)), how
+
+    def _mine(self, step: Step) -> Sequence[Part]:
+        """This process's parts of a step."""
+        return step.parts[self._world.rank :: self._world.size]
+
+    def _work(self, step: Step) -> Work:
+        mine = self._mine(step)
+        shapes = {part.shape for part in mine}
+        fresh = bool(shapes - self._met_shapes)
+        self._met_shapes |= shapes
+        windows = step.windows
+        return Work(
+            clips=sum(len(window.clips) for window in windows),
+            audio_s=sum(window.duration_s for window in windows),
+            flops=sum(self._flops(part) for part in mine),
+            fresh=fresh,
+        )
+
+    def _flops(self, part: Part) -> float:
+        """Of the part's own windows at the length that they are padded to; empty rows are no useful work."""
+        if not part.windows:
+            return 0.0
+        labels = [label_size(window, self._sizes) for window in part.windows]
+        return training_flops(
+            self._model.config,
+            windows=len(part.windows),
+            frames=(part.shape or part).samples // HOP_LENGTH,
+            tokens=part.shape.tokens if part.shape else max(read for read, _ in labels),
+            learnt=sum(learnt for _, learnt in labels),
+        )
+
+    def _told(self, finished: list[Finished]) -> None:
+        """Note what became known of steps.
+
+        Raises:
+            TrainingError: a loss or gradient that is not finite; the weights are those of before that step.
+        """
+        for one in finished:
+            if one.broken:
+                what, value = ("loss", one.loss) if not math.isfinite(one.loss) else ("gradient", one.gradient_norm)
+                ids = (self._clips.described[index].clip_id for window in self._plan.steps[one.step].windows for index in window.clips)
+                raise TrainingError(f"the {what} became {value} on clips {', '.join(ids)}; look at them, or lower the learning rate")
+            rate = self.story.loss(one.step + 1, one.loss)
+            self._news, self._last_loss = self._news + 1, one.loss
+            figures = {"train_loss": one.loss, "learning_rate": rate}
+            self._tracker.log(one.step + 1, figures | self.meter.recent() | self._system.figures())
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self._average.in_place() if self._average else nullcontext()
+
+    def _resumed(self) -> Progress:
+        """Put the newest checkpoint's state into this process; where there is none, nothing is changed."""
+        restored = self._checkpoints.resume() if self._world.first else None
+        known = self._world.from_first((restored.progress, restored.settings) if restored else None)
+        if known is None:
+            return Progress()
+        progress: Progress = known[0]
+        parts = self._world.tensors_from_first(restored.parts if restored else {})
+        load_weights(self._model, parts["weights"])
+        restore_optimizer(self._optimisation.optimizer, parts["optimizer"])
+        if self._average:
+            for name, tensor in self._average.tensors.items():
+                tensor.copy_(parts["average"][name])
+        self._optimisation.scaler.load_state_dict(known[1]["scaler"])
+        return progress
+
+    def _save(self, *, wait: bool) -> None:
+        self._told(self.meter.drain())
+        self._saved_at = time.monotonic()
+        if not self._world.first:
+            return
+        parts: dict[str, Mapping[str, torch.Tensor]] = {
+            "weights": self._weights,
+            "optimizer": optimizer_tensors(self._optimisation.optimizer),
+        }
+        if self._average:
+            parts["average"] = self._average.tensors
+        self._checkpoints.save(parts, self.story.progress(), {"scaler": self._optimisation.scaler.state_dict()}, wait=wait)
 
 
 def _save(model: WhisperForConditionalGeneration, base: Path, out: Path) -> None:

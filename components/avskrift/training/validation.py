@@ -1,61 +1,96 @@
-"""Validation WER while training: greedy decoding with the weights as they are."""
+"""Validation WER while training: greedy decoding with the weights as they are, a share of the clips in each process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import jiwer
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from avskrift.audio.constants import FRAMES_PER_POSITION
 from avskrift.audio.logmel_torch import LogMel
 from avskrift.corpus.dataset import Clip
 from avskrift.errors import TrainingError
 from avskrift.text.normaliser import normalise
-from avskrift.training.examples import pad_audio
-from avskrift.whisper.forward import generate
-from avskrift.whisper.tokens import MAX_LABEL_TOKENS, WhisperTokens
+from avskrift.training.distributed import World
+from avskrift.whisper.package import EncoderContext
+from avskrift.whisper.tokens import WhisperTokens
+from avskrift.whisper.torch_transcriber import BATCH_RECORDINGS, TorchTranscriber
+from avskrift.whisper.transcript import Options
 
-_BATCH_CLIPS = 16
-_TOKENS_PER_SECOND = 15  # generous for speech; what runs past it is a repetition loop
-_TOKENS_AT_LEAST = 24
+_EXAMPLES = 5  # clips whose transcripts are shown over time
+# Any length that the encoder takes, since training meets them all. What is served is rounded up.
+_AS_LONG_AS_IT_LASTS = EncoderContext(policy="variable", minimum_frames=FRAMES_PER_POSITION, multiple_frames=FRAMES_PER_POSITION)
 
 
-@torch.inference_mode()
-def validation_wer(
-    model: WhisperForConditionalGeneration, features: LogMel, clips: Sequence[Clip], tokens: WhisperTokens, *, language: str
-) -> float:
-    """Corpus WER of normalised text, each batch encoded at its own length. The model is left in training mode.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """Corpus WER of normalised text, and (clip_id, said, heard) of the first few clips."""
+
+    wer: float
+    examples: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    number: int
+    clip_id: str
+    said: str
+    heard: str
+
+
+def validate(
+    model: WhisperForConditionalGeneration,
+    features: LogMel,
+    clips: Sequence[Clip],
+    durations: Sequence[float],
+    tokens: WhisperTokens,
+    *,
+    language: str,
+    precision: torch.dtype = torch.float32,
+    world: World = World(),  # noqa: B008 - frozen
+    stop: Callable[[], bool] = lambda: False,
+) -> Validation | None:
+    """Decode ``clips``, which last ``durations`` seconds, each batch encoded at its own length; None where ``stop`` said so.
+
+    The model is left in training mode.
 
     Raises:
         TrainingError: the clips' transcripts hold no words.
     """
-    device = next(model.parameters()).device
-    prompt = tokens.prompt(language)
-    room = MAX_LABEL_TOKENS - len(prompt)
+    heard: list[_Heard] = []
+    stopped = False
     model.train(mode=False)
-    references, hypotheses = [], []
-    for batch in _by_length(clips):
-        samples = pad_audio([clip.samples() for clip in batch]).to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            rows = generate(
-                model,
-                features(samples),
-                prompt=prompt,
-                end=tokens.end,
-                max_tokens=min(room, _TOKENS_AT_LEAST + int(_TOKENS_PER_SECOND * max(clip.duration_s for clip in batch))),
-                suppress=model.generation_config.suppress_tokens or (),
-                suppress_first=model.generation_config.begin_suppress_tokens or (),
-            )
-        references += [normalise(clip.text, language) for clip in batch]
-        hypotheses += [normalise(tokens.decode(row), language) for row in rows]
+    engine = TorchTranscriber(model, tokens, _AS_LONG_AS_IT_LASTS, features=features)
+    device = features.window.device.type
+    # Compiled layers would be compiled again for every length that decoding meets.
+    with torch.inference_mode(), torch.compiler.set_stance("force_eager"), torch.autocast(device, precision, precision != torch.float32):
+        for numbers in _by_length(durations, BATCH_RECORDINGS[device])[world.rank :: world.size]:
+            stopped = stopped or stop()
+            if not stopped:
+                heard += _hear(engine, [clips[number] for number in numbers], numbers, language)
     model.train()
-    return _corpus_wer(references, hypotheses)
+    gathered = world.gather((heard, stopped))
+    if any(stopped for _, stopped in gathered):
+        return None
+    everything = sorted((one for part, _ in gathered for one in part), key=lambda one: one.number)
+    references = [normalise(one.said, language) for one in everything]
+    hypotheses = [normalise(one.heard, language) for one in everything]
+    examples = tuple((one.clip_id, one.said, one.heard) for one in everything[:_EXAMPLES])
+    return Validation(wer=_corpus_wer(references, hypotheses), examples=examples)
 
 
-def _by_length(clips: Sequence[Clip]) -> list[list[Clip]]:
-    ordered = sorted(clips, key=lambda clip: clip.duration_s)
-    return [ordered[start : start + _BATCH_CLIPS] for start in range(0, len(ordered), _BATCH_CLIPS)]
+def _hear(engine: TorchTranscriber, batch: Sequence[Clip], numbers: Sequence[int], language: str) -> Iterator[_Heard]:
+    transcripts = engine.transcribe([clip.samples() for clip in batch], Options(language=language))
+    for number, clip, transcript in zip(numbers, batch, transcripts, strict=True):
+        yield _Heard(number, clip.clip_id, clip.text, transcript.text)
+
+
+def _by_length(durations: Sequence[float], size: int) -> list[list[int]]:
+    ordered = sorted(range(len(durations)), key=lambda number: durations[number])
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
 def _corpus_wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
@@ -14,6 +15,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 IGNORED_LABEL = -100  # positions that the loss leaves out
+_STEPS_BETWEEN_LOOKS = 4
 
 
 def encode(model: WhisperForConditionalGeneration, features: torch.Tensor) -> torch.Tensor:
@@ -30,16 +32,47 @@ def encode(model: WhisperForConditionalGeneration, features: torch.Tensor) -> to
     return states
 
 
-def loss(model: WhisperForConditionalGeneration, features: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of ``labels`` (batch, tokens; -100 is left out) given decoder ``inputs`` (batch, tokens)."""
+def loss(
+    model: WhisperForConditionalGeneration,
+    features: torch.Tensor,
+    inputs: torch.Tensor,
+    positions: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    head: Callable[..., torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Mean cross-entropy of ``targets`` (n) at ``positions`` (n), which count through the rows of decoder ``inputs`` (batch, tokens).
+
+    Targets of -100 are left out; 0 where all are. No value decides a shape, so that the whole can be compiled; ``head`` may be
+    a compiled :func:`head_loss`.
+    """
     hidden = model.model.decoder(input_ids=inputs, encoder_hidden_states=encode(model, features), use_cache=False).last_hidden_state
+    return (head or head_loss)(model.proj_out.weight, hidden, positions, targets, label_smoothing)
+
+
+def head_loss(
+    output: torch.Tensor, hidden: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+    """The part of :func:`loss` behind the decoder, whose states are ``hidden`` (batch, tokens, width)."""
     # Only the positions that count go through the output layer: its 51,865 columns are the largest product of a step.
-    counted = labels != IGNORED_LABEL
-    logits = model.proj_out(hidden[counted])
-    return functional.cross_entropy(logits.float(), labels[counted])
+    logits = functional.linear(hidden.flatten(0, 1)[positions], output).float()
+    total = functional.cross_entropy(logits, targets, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing)
+    return total / (targets != IGNORED_LABEL).sum().clamp(min=1)
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was decoded of one clip: tokens after the prompt and before the end.
+
+    ``avg_logprob`` is the mean log-probability of the tokens, the end among them; ``no_speech_prob`` is 0.0 where it was not asked for.
+    """
+
+    tokens: list[int]
+    avg_logprob: float
+    no_speech_prob: float = 0.0
+
+
 def generate(
     model: WhisperForConditionalGeneration,
     features: torch.Tensor,
@@ -50,24 +83,58 @@ def generate(
     suppress: Sequence[int] = (),
     suppress_first: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Greedy decoding of a batch with a cache; tokens after ``prompt`` and before ``end``, one list a clip."""
+    """The tokens alone that :func:`write` writes."""
+    written = write(model, features, prompt=prompt, end=end, max_tokens=max_tokens, suppress=suppress, suppress_first=suppress_first)
+    return [one.tokens for one in written]
+
+
+@torch.inference_mode()
+def write(
+    model: WhisperForConditionalGeneration,
+    features: torch.Tensor,
+    *,
+    prompt: Sequence[int],
+    end: int,
+    max_tokens: int,
+    suppress: Sequence[int] = (),
+    suppress_first: Sequence[int] = (),
+    no_speech: tuple[int, int] | None = None,
+) -> list[Written]:
+    """Greedy decoding of a batch with a cache, one result a clip.
+
+    ``no_speech`` is the place of the start token in ``prompt`` and the token whose probability behind it is asked for.
+    """
     states = encode(model, features)
     batch = features.shape[0]
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     tokens = torch.tensor([list(prompt)] * batch, device=features.device)
-    written: list[torch.Tensor] = []
+    silence = torch.zeros(batch, device=features.device)
+    written, logprobs = list[torch.Tensor](), list[torch.Tensor]()
     done = torch.zeros(batch, dtype=torch.bool, device=features.device)
     for position in range(max_tokens):
         output = model(
             encoder_outputs=BaseModelOutput(last_hidden_state=states), decoder_input_ids=tokens, past_key_values=cache, use_cache=True
         )
+        if no_speech and position == 0:
+            start, token = no_speech
+            silence = output.logits[:, start].float().softmax(dim=-1)[:, token]
         scores = output.logits[:, -1]
         scores[:, list(suppress) + (list(suppress_first) if position == 0 else [])] = -torch.inf
         chosen = scores.argmax(dim=-1).masked_fill(done, end)
+        logprob = scores.float().log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
+        logprobs.append(logprob.masked_fill(done, 0.0))
         written.append(chosen)
         done |= chosen == end
-        if bool(done.all()):
+        # Each look waits for the GPU, which is then idle until the next token is asked for.
+        if position % _STEPS_BETWEEN_LOOKS == 0 and bool(done.all()):
             break
         tokens = chosen[:, None]
-    rows = torch.stack(written, dim=1).tolist()
-    return [row[: row.index(end)] if end in row else row for row in rows]
+    return _cut_at_end(torch.stack(written, dim=1), torch.stack(logprobs, dim=1), silence, end)
+
+
+def _cut_at_end(tokens: torch.Tensor, logprobs: torch.Tensor, silence: torch.Tensor, end: int) -> list[Written]:
+    results = []
+    for row, total, probability in zip(tokens.tolist(), logprobs.sum(dim=1).tolist(), silence.tolist(), strict=True):
+        length = row.index(end) if end in row else len(row)
+        results.append(Written(row[:length], total / min(length + 1, len(row)), probability))
+    return results

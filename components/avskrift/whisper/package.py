@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from avskrift.audio.constants import FRAMES_PER_POSITION, WINDOW_FRAMES
-from avskrift.errors import PackageError
+from avskrift.audio.constants import FRAMES_PER_POSITION, HOP_LENGTH, WINDOW_FRAMES
+from avskrift.errors import IntegrityError, PackageError
 from avskrift.storage.manifest import FileDigest, manifest_digest, verify_folder
+from avskrift.whisper.alignment_heads import AlignmentHeads
 
 DESCRIPTION_FILE = "model.json"
 DESCRIPTION_VERSION = 1
 TRANSFORMERS_FOLDER = "hf"
 CTRANSLATE2_FOLDER = "ct2"
+_SEAL = "sha256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +42,35 @@ class EncoderContext:
             if not 0 < frames <= WINDOW_FRAMES or frames % FRAMES_PER_POSITION:
                 raise ValueError(f"an encoder context of {frames} frames; it takes an even number up to {WINDOW_FRAMES}")
 
+    def frames(self, samples: int) -> int:
+        """Log-mel frames that the encoder is given for so many samples: enough for all of them, up to 30 s."""
+        if self.policy == "full":
+            return WINDOW_FRAMES
+        needed = max(samples / HOP_LENGTH, self.minimum_frames)
+        return min(WINDOW_FRAMES, self.multiple_frames * math.ceil(needed / self.multiple_frames))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSummary:
+    """What the model was fine-tuned on, for its card. ``hours`` by split."""
+
+    source: str
+    licence: str
+    hours: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTrip:
+    """How ``ct2/`` agreed with ``hf/`` on a sample: words that ``transformers`` wrote, and how many CTranslate2 wrote differently."""
+
+    clips: int
+    words: int
+    different: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageDescription:
-    """``model.json``."""
+    """``model.json``. What an older package does not say has its default."""
 
     base_model: str
     base_model_sha256: str
@@ -49,7 +78,11 @@ class PackageDescription:
     encoder_context: EncoderContext
     files: dict[str, FileDigest]
     dataset_fingerprint: str = ""
+    dataset: DatasetSummary | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    quantisation: str = "float16"  # of the weights in ct2/; the engine computes in int8 on a CPU, in float16 on a GPU
+    alignment_heads: AlignmentHeads = ()  # that word timestamps are read from; ct2/config.json has them too
+    round_trip: RoundTrip | None = None  # None where there was nothing to transcribe
     code_version: str = ""
     version: int = DESCRIPTION_VERSION
 
@@ -93,25 +126,45 @@ def open_package(folder: Path) -> ModelPackage:
 
     Raises:
         PackageError: no ``model.json`` or one that breaks the contract.
+        IntegrityError: a ``model.json`` that is not the one that was written; no other digest covers it.
     """
     path = folder / DESCRIPTION_FILE
     if not path.is_file():
         raise PackageError(f"{folder}: no {DESCRIPTION_FILE}, so not a model package; make one with `avskrift export`")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: FileDigest(**entry) for name, entry in raw.pop("files").items()}
-        context = EncoderContext(**raw.pop("encoder_context"))
-        languages = tuple(raw.pop("languages"))
-        description = PackageDescription(files=files, encoder_context=context, languages=languages, **raw)
+        seal = raw.pop(_SEAL, None)  # an older package has none
+        digest = _digest(raw)
+        description = _described(raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PackageError(f"{path}: not a package description ({error}); export the model again") from error
     if description.version != DESCRIPTION_VERSION:
         raise PackageError(f"{path}: version {description.version}, {DESCRIPTION_VERSION} is understood; export the model again")
-    if not files:
+    if not description.files:
         raise PackageError(f"{path}: names no files, so nothing could be verified; export the model again")
+    if seal not in (None, digest):
+        raise IntegrityError(f"{path}: was changed after it was written (its sha256 differs); fetch or export the package again")
     return ModelPackage(folder, description)
 
 
 def description_as_json(description: PackageDescription) -> dict[str, Any]:
-    """The description as plain JSON values."""
-    return dataclasses.asdict(description)
+    """The description as plain JSON values, sealed with a sha256 of them."""
+    fields = dataclasses.asdict(description)
+    return fields | {_SEAL: _digest(fields)}
+
+
+def _described(raw: dict[str, Any]) -> PackageDescription:
+    dataset, round_trip = raw.pop("dataset", None), raw.pop("round_trip", None)
+    return PackageDescription(
+        files={name: FileDigest(**entry) for name, entry in raw.pop("files").items()},
+        encoder_context=EncoderContext(**raw.pop("encoder_context")),
+        languages=tuple(raw.pop("languages")),
+        dataset=DatasetSummary(**dataset) if dataset else None,
+        alignment_heads=tuple((layer, head) for layer, head in raw.pop("alignment_heads", ())),
+        round_trip=RoundTrip(**round_trip) if round_trip else None,
+        **raw,
+    )
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

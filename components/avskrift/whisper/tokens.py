@@ -30,6 +30,15 @@ class TimedText:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedTokens:
+    """What a decoder wrote between two timestamps, which are in seconds from the window's start."""
+
+    start_s: float
+    end_s: float
+    tokens: tuple[int, ...]
+
+
 class WhisperTokens:
     """Encodes and decodes with one model's ``tokenizer.json``."""
 
@@ -47,6 +56,12 @@ class WhisperTokens:
         self.previous = self._id("<|startofprev|>")
         self.no_timestamps = self._id("<|notimestamps|>")
         self.first_timestamp = self.no_timestamps + 1
+
+    @cached_property
+    def no_speech(self) -> int:
+        """What follows the start token where nobody speaks; early Whispers call it no captions."""
+        number = self._tokenizer.token_to_id("<|nospeech|>")
+        return int(number) if number is not None else self._id("<|nocaptions|>")
 
     @cached_property
     def languages(self) -> frozenset[str]:
@@ -85,12 +100,24 @@ class WhisperTokens:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the tokens below the special ones, stripped."""
-        text: str = self._tokenizer.decode([token for token in tokens if token < self.end], skip_special_tokens=True)
-        return text.strip()
+        return self.spell([token for token in tokens if token < self.end]).strip()
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Text of text tokens as they are: a word's first token begins with a space. Half a character is U+FFFD."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
 
     def decode_timed(self, tokens: Sequence[int], *, duration_s: float) -> list[TimedText]:
         """Text split at timestamp tokens; a stretch that was not closed ends with the window, ``duration_s``."""
-        stretches: list[TimedText] = []
+        stretches = [
+            TimedText(start_s=stretch.start_s, end_s=stretch.end_s, text=self.decode(stretch.tokens))
+            for stretch in self.split_timed(tokens, duration_s=duration_s)
+        ]
+        return [stretch for stretch in stretches if stretch.text]
+
+    def split_timed(self, tokens: Sequence[int], *, duration_s: float) -> list[TimedTokens]:
+        """The same as tokens, stretches without words among them."""
+        stretches: list[TimedTokens] = []
         start, pending = 0.0, list[int]()
         for token in tokens:
             if token < self.first_timestamp:
@@ -98,12 +125,12 @@ class WhisperTokens:
                 continue
             at = min((token - self.first_timestamp) * TIMESTAMP_STEP_S, duration_s)
             if pending:
-                stretches.append(TimedText(start_s=start, end_s=max(at, start), text=self.decode(pending)))
+                stretches.append(TimedTokens(start_s=start, end_s=max(at, start), tokens=tuple(pending)))
                 pending = []
             start = max(at, start)  # a model may write a time before the last one
         if pending:
-            stretches.append(TimedText(start_s=min(start, duration_s), end_s=duration_s, text=self.decode(pending)))
-        return [stretch for stretch in stretches if stretch.text]
+            stretches.append(TimedTokens(start_s=min(start, duration_s), end_s=duration_s, tokens=tuple(pending)))
+        return stretches
 
     def _id(self, token: str) -> int:
         number = self._tokenizer.token_to_id(token)

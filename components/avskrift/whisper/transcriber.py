@@ -1,56 +1,48 @@
-"""The transcription engine over CTranslate2: what evaluation measures and the endpoint serves."""
+"""The transcription engine over CTranslate2: what evaluation measures and the endpoint serves.
+
+From samples to a transcript: a recording becomes windows (:mod:`~avskrift.whisper.windows`), windows of a kind become batches,
+a batch is encoded once and decoded, again where its text cannot be right (:mod:`~avskrift.whisper.fallback`), and what was
+written becomes segments, with words where they are asked for (:mod:`~avskrift.whisper.word_times`).
+"""
 
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from itertools import chain, groupby, islice
 from typing import Any
 
 import ctranslate2
 import numpy as np
 
-from avskrift.audio.constants import HOP_LENGTH, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SAMPLES
+from avskrift.audio.constants import FRAMES_PER_POSITION, FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
 from avskrift.audio.logmel import log_mel
 from avskrift.errors import PackageError, UsageError
+from avskrift.whisper.fallback import Attempt, Reading, read
 from avskrift.whisper.package import EncoderContext, ModelPackage
-from avskrift.whisper.tokens import WhisperTokens
-from avskrift.whisper.transcript import Audio, Options, Segment, Transcript
+from avskrift.whisper.tokens import MAX_LABEL_TOKENS, WhisperTokens
+from avskrift.whisper.transcript import Audio, LanguageGuess, Options, Segment, Task, Transcript
+from avskrift.whisper.voice_activity import Stretch, find_speech
+from avskrift.whisper.windows import Window, recording_windows
+from avskrift.whisper.word_times import Alignment, place_words, spell_words
 
-ENGINE_VERSION = "1"  # raised whenever the same bytes may give another text
-_BATCH_WINDOWS = 16
-_SILENCE_PEAK = 1e-4  # -80 dBFS: below it there is nothing to transcribe
-_CUT_SEARCH_SECONDS = 10  # a long recording is cut at the quietest spot of a window's last seconds
-_CUT_SPOT_SAMPLES = SAMPLE_RATE // 10
-# Text the model itself calls silence: OpenAI's rule of thumb, both at once.
-_NO_SPEECH_PROBABILITY, _NO_SPEECH_LOGPROB = 0.6, -1.0
-_MOST_TOKENS = 224  # half of the decoder's positions, OpenAI's limit
+ENGINE_VERSION = "2"  # raised whenever the same bytes may give another text
+_BATCH_WINDOWS = {"cpu": 16, "cuda": 128}
+_BATCH_SECONDS = {"cpu": 4 * WINDOW_SECONDS, "cuda": 48 * WINDOW_SECONDS}  # of encoder context: attention takes its square in memory
+_MOST_TOKENS = MAX_LABEL_TOKENS // 2  # that CTranslate2 writes of a window; the other half is for the prompt
 _TOKENS_AT_LEAST, _TOKENS_PER_SECOND = 32, 15  # far above the fastest speech: it ends loops, it cuts nothing
-_PROMPT_TOKENS = 223
-_LOOP_COMPRESSION = 2.4  # OpenAI's threshold
-_LOOP_NGRAM = 3  # a looped window is decoded again without repeats of so many tokens
+_PROMPT_TOKENS = _MOST_TOKENS - 1
+_GUESSES = 5  # languages that are named, most probable first
+_SEED = 20_261_129
+# An adapted model has met several utterances in a window only between timestamps (avskrift.training.windows); without them it
+# stops behind the first. Clips up to this length it was trained on without.
+_UNTIMED_SECONDS = 5.0
+# Of a long recording, where the encoder need not be given 30 s: a few sentences. Windows of twice that length take half as much
+# time again, and are read no better.
+_SHORT_WINDOW_SAMPLES = WINDOW_SAMPLES // 2
 _COMPUTE_TYPES = {"cpu": "int8", "cuda": "float16"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """A stretch of at most 30 s of one recording; ``start`` in samples."""
-
-    recording: int
-    start: int
-    samples: Audio
-    frames: int  # of the encoder context it gets
-
-    @property
-    def duration_s(self) -> float:
-        return len(self.samples) / SAMPLE_RATE
-
-    @property
-    def room(self) -> int:
-        """Tokens that its text may take."""
-        return min(_MOST_TOKENS, _TOKENS_AT_LEAST + _TOKENS_PER_SECOND * math.ceil(self.duration_s))
 
 
 def load_transcriber(package: ModelPackage, *, device: str = "auto", threads: int = 0) -> CTranslate2Transcriber:
@@ -66,6 +58,8 @@ def load_transcriber(package: ModelPackage, *, device: str = "auto", threads: in
         raise UsageError(f"device {device!r} is unknown; use auto, cpu or cuda")
     if device == "cuda" and not ctranslate2.get_cuda_device_count():
         raise UsageError("device 'cuda' is asked for, and there is no GPU that CTranslate2 can use; use auto or cpu")
+    # Before the first sample is drawn: CTranslate2 seeds its generators then, and never again.
+    ctranslate2.set_random_seed(_SEED)
     try:
         model = ctranslate2.models.Whisper(
             str(package.ctranslate2), device=device, compute_type=_COMPUTE_TYPES[device], intra_threads=threads
@@ -77,12 +71,24 @@ def load_transcriber(package: ModelPackage, *, device: str = "auto", threads: in
 
 
 class CTranslate2Transcriber:
-    """Satisfies :class:`avskrift.whisper.transcript.Transcriber`. Safe to call from several threads."""
+    """Satisfies :class:`avskrift.whisper.transcript.Transcriber`. Safe to call from several threads.
 
-    def __init__(self, model: Any, tokens: WhisperTokens, context: EncoderContext) -> None:
+    A text depends on its recording and the options alone, not on what else is transcribed with it. Only what is sampled, at
+    temperatures over 0, also hangs on how much was sampled before in the process: CTranslate2 cannot be seeded again.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokens: WhisperTokens,
+        context: EncoderContext,
+        *,
+        find_speech: Callable[[Audio], list[Stretch]] = find_speech,
+    ) -> None:
         self._model = model
         self._tokens = tokens
         self._context = context
+        self._find_speech = find_speech
 
     @property
     def languages(self) -> frozenset[str]:
@@ -95,133 +101,190 @@ class CTranslate2Transcriber:
     def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
         """Transcribe recordings of any length; one transcript each, in order.
 
-        A text that repeats itself is decoded once more without repeats.
+        Those of up to 30 s are read as they are, longer ones where somebody speaks.
 
         Raises:
             LanguageError: the model does not know ``options.language``.
         """
         if options.language is not None:
             self._tokens.prompt(options.language)  # refused before any work
-        windows = [window for index, samples in enumerate(recordings) for window in self._windows(index, samples)]
-        languages = self._languages(windows, options, len(recordings))
+        windows = [window for number, samples in enumerate(recordings) for window in self._windows(number, samples)]
+        guesses: dict[int, tuple[LanguageGuess, ...]] = {}
         segments: list[list[Segment]] = [[] for _ in recordings]
-        for batch in _batches(windows):
-            for window, found in zip(batch, self._decode(batch, languages, options), strict=True):
-                segments[window.recording] += found
-        return [_transcript(samples, found, language) for samples, found, language in zip(recordings, segments, languages, strict=True)]
+        for batch in self._batches(windows, options):
+            encoded = self._encode(batch)
+            if options.language is None and batch[0].first:
+                guesses |= self._identify(batch, encoded)
+            languages = [options.language or guesses[window.recording][0].language for window in batch]
+            for row, reading in enumerate(self._read(batch, encoded, languages, options)):
+                align = partial(self._align, encoded, row, batch[row], languages[row], options.task)
+                segments[batch[row].recording] += self._segments(batch[row], reading, options, languages[row], align)
+        return [
+            _transcript(samples, found, options.language, guesses.get(number, ()))
+            for number, (samples, found) in enumerate(zip(recordings, segments, strict=True))
+        ]
 
-    def _windows(self, recording: int, samples: Audio) -> Iterable[_Window]:
-        for start, end in cut(samples):
-            part = samples[start:end]
-            if len(part) and float(np.max(np.abs(part))) > _SILENCE_PEAK:
-                yield _Window(recording, start, part, self._frames(len(part)))
+    def _windows(self, number: int, samples: Audio) -> Iterator[Window]:
+        longest = WINDOW_SAMPLES if self._context.policy == "full" else _SHORT_WINDOW_SAMPLES
+        return recording_windows(number, samples, self._find_speech, longest=longest)
 
-    def _frames(self, samples: int) -> int:
-        if self._context.policy == "full":
-            return WINDOW_FRAMES
-        multiple = self._context.multiple_frames
-        needed = max(samples / HOP_LENGTH, self._context.minimum_frames)
-        return min(WINDOW_FRAMES, multiple * math.ceil(needed / multiple))
+    def _batches(self, windows: Iterable[Window], options: Options) -> Iterator[list[Window]]:
+        """Windows that share shapes and limits, so that none's text depends on its neighbours.
 
-    def _languages(self, windows: Sequence[_Window], options: Options, recordings: int) -> list[tuple[str, float]]:
-        """Language and its probability for each recording, identified from its first window that is not silent."""
-        if options.language is not None:
-            return [(options.language, 1.0)] * recordings
-        found = [("", 0.0)] * recordings
-        firsts = [next(group) for _, group in groupby(windows, key=lambda window: window.recording)]
-        for batch in _batches(firsts):
-            for window, guesses in zip(batch, self._model.detect_language(self._features(batch)), strict=True):
-                token, probability = guesses[0]
-                found[window.recording] = (self._tokens.language_of(token), float(probability))
-        return found
+        Where languages are to be identified, the first windows of all recordings come before the others.
+        """
 
-    def _features(self, batch: Sequence[_Window]) -> Any:
-        features = np.stack([log_mel(window.samples, self._model.n_mels, window.frames) for window in batch])
-        return ctranslate2.StorageView.from_array(np.ascontiguousarray(features, dtype=np.float32))
+        def kind(window: Window) -> tuple[bool, int, int, bool]:
+            later = options.language is None and not window.first
+            return later, self._frames(window), _room(window), self._is_timed(window, options)
 
-    def _decode(self, batch: Sequence[_Window], languages: Sequence[tuple[str, float]], options: Options) -> list[list[Segment]]:
-        prompts = [self._prompt(languages[window.recording][0], options) for window in batch]
-        results = self._generate(batch, prompts, options)
-        looped = [index for index, result in enumerate(results) if _is_loop(self._tokens.decode(result.sequences_ids[0]))]
-        if looped:
-            again = self._generate([batch[index] for index in looped], [prompts[index] for index in looped], options, ngrams=_LOOP_NGRAM)
-            for index, result in zip(looped, again, strict=True):
-                results[index] = result
-        return [self._segments(window, result, options) for window, result in zip(batch, results, strict=True)]
+        for (_, frames, _, _), group in groupby(sorted(windows, key=kind), key=kind):
+            same = list(group)
+            by_seconds = _BATCH_SECONDS[self._model.device] * FRAMES_PER_SECOND // frames
+            size = max(1, min(_BATCH_WINDOWS[self._model.device], by_seconds))
+            yield from (same[start : start + size] for start in range(0, len(same), size))
 
-    def _generate(self, batch: Sequence[_Window], prompts: Sequence[Sequence[int]], options: Options, *, ngrams: int = 0) -> list[Any]:
-        """One result a window; ``ngrams`` over 0 forbids that a run of so many tokens comes twice."""
-        results = self._model.generate(
-            self._features(batch),
-            prompts,
-            beam_size=options.beam_size,
-            max_length=min(2 * _MOST_TOKENS, len(prompts[0]) + batch[0].room),
-            no_repeat_ngram_size=ngrams,
-            return_scores=True,
-            return_no_speech_prob=True,
-        )
-        return list(results)
+    def _frames(self, window: Window) -> int:
+        """Log-mel frames of the encoder context that a window gets."""
+        frames = self._context.frames(len(window.samples))
+        # CTranslate2 tells features from what it has encoded by their middle dimension, mel bins there and positions here.
+        return frames + FRAMES_PER_POSITION if frames == FRAMES_PER_POSITION * self._model.n_mels else frames
 
-    def _prompt(self, language: str, options: Options) -> list[int]:
-        prompt = self._tokens.prompt(language, task=options.task, timestamps=options.timestamps)
+    def _is_timed(self, window: Window, options: Options) -> bool:
+        """Whether a window is decoded with timestamps, asked for or not."""
+        return options.timestamps != "none" or (self._context.policy == "variable" and window.duration_s > _UNTIMED_SECONDS)
+
+    def _encode(self, batch: Sequence[Window]) -> _Encoded:
+        frames = self._frames(batch[0])
+        features = np.stack([log_mel(window.samples, self._model.n_mels, frames) for window in batch])
+        return _Encoded(self._model.encode(_view(features)))
+
+    def _identify(self, batch: Sequence[Window], encoded: _Encoded) -> dict[int, tuple[LanguageGuess, ...]]:
+        """The most probable languages of each window's recording, best first."""
+        return {
+            window.recording: tuple(
+                LanguageGuess(language=self._tokens.language_of(token), probability=float(probability))
+                for token, probability in guesses[:_GUESSES]
+            )
+            for window, guesses in zip(batch, self._model.detect_language(encoded.all), strict=True)
+        }
+
+    def _read(self, batch: Sequence[Window], encoded: _Encoded, languages: Sequence[str], options: Options) -> list[Reading]:
+        prompts = [self._prompt(language, options, timed=self._is_timed(batch[0], options)) for language in languages]
+
+        def decode(rows: Sequence[int], attempt: Attempt) -> list[Reading]:
+            return self._decode(encoded.rows(rows), [prompts[row] for row in rows], _room(batch[0]), attempt, options.beam_size)
+
+        return read(len(batch), options.temperatures, decode)
+
+    def _prompt(self, language: str, options: Options, *, timed: bool) -> list[int]:
+        prompt = self._tokens.prompt(language, task=options.task, timestamps=timed)
         previous = (options.prompt or "").strip()
         if not previous:
             return prompt
         return [self._tokens.previous, *self._tokens.encode(f" {previous}")[-_PROMPT_TOKENS:], *prompt]
 
-    def _segments(self, window: _Window, result: Any, options: Options) -> list[Segment]:
-        logprob, no_speech = float(result.scores[0]), float(result.no_speech_prob)
-        tokens = result.sequences_ids[0]
-        if no_speech > _NO_SPEECH_PROBABILITY and logprob < _NO_SPEECH_LOGPROB:
+    def _decode(self, encoded: Any, prompts: Sequence[Sequence[int]], room: int, attempt: Attempt, beam_size: int) -> list[Reading]:
+        """One reading for each row of ``encoded``, of at most ``room`` tokens."""
+        results = self._model.generate(
+            encoded,
+            prompts,
+            # CTranslate2 writes at most half of this, and at most what the prompt leaves of it.
+            max_length=min(MAX_LABEL_TOKENS, max(2 * room, room + len(prompts[0]))),
+            no_repeat_ngram_size=attempt.ngrams,
+            return_scores=True,
+            return_no_speech_prob=True,
+            **({"beam_size": beam_size} if attempt.temperature == 0 else _sampling(attempt.temperature)),
+        )
+        return [self._reading(result) for result in results]
+
+    def _reading(self, result: Any) -> Reading:
+        tokens = tuple(result.sequences_ids[0])
+        # CTranslate2's score is the sum over the tokens and the end, divided by the tokens alone.
+        mean = float(result.scores[0]) * max(1, len(tokens)) / (len(tokens) + 1)
+        return Reading(tokens=tokens, text=self._tokens.decode(tokens), avg_logprob=mean, no_speech_prob=float(result.no_speech_prob))
+
+    def _segments(
+        self, window: Window, reading: Reading, options: Options, language: str, align: Callable[[Sequence[int]], Alignment]
+    ) -> list[Segment]:
+        if reading.is_silence or not reading.text:
             return []
-        offset, duration = window.start / SAMPLE_RATE, window.duration_s
-        if options.timestamps:
-            stretches = [(part.start_s, part.end_s, part.text) for part in self._tokens.decode_timed(tokens, duration_s=duration)]
+        if options.timestamps == "none":
+            found = [_segment(reading, 0.0, window.duration_s, reading.text)]
+        elif options.timestamps == "segment":
+            stretches = self._tokens.decode_timed(reading.tokens, duration_s=window.duration_s)
+            found = [_segment(reading, stretch.start_s, stretch.end_s, stretch.text) for stretch in stretches]
         else:
-            stretches = [(0.0, duration, self._tokens.decode(tokens))]
-        return [
-            Segment(start_s=offset + start, end_s=offset + end, text=text, avg_logprob=logprob, no_speech_prob=no_speech)
-            for start, end, text in stretches
-            if text
-        ]
+            found = self._worded(window, reading, "en" if options.task == "translate" else language, align)
+        return [_later(segment, window.offset_s) for segment in found]
+
+    def _worded(self, window: Window, reading: Reading, language: str, align: Callable[[Sequence[int]], Alignment]) -> list[Segment]:
+        """Segments as the model divided the text, each from its first word to its last."""
+        split = self._tokens.split_timed(reading.tokens, duration_s=window.duration_s)
+        stretches = [[token for token in stretch.tokens if token < self._tokens.end] for stretch in split]
+        stretches = [written for written in stretches if self._tokens.decode(written)]
+        spelled = [spell_words(self._tokens, written, language) for written in stretches]
+        placed = iter(place_words(list(chain(*spelled)), align(list(chain(*stretches))), window.samples))
+        found = []
+        for written, words in zip(stretches, spelled, strict=True):
+            own = tuple(islice(placed, len(words)))
+            found.append(replace(_segment(reading, own[0].start_s, own[-1].end_s, self._tokens.decode(written)), words=own))
+        return found
+
+    def _align(self, encoded: _Encoded, row: int, window: Window, language: str, task: Task, written: Sequence[int]) -> Alignment:
+        """Where in a window its text tokens are. One window at a time: beside longer texts CTranslate2 rounds otherwise."""
+        frames = max(FRAMES_PER_POSITION, math.ceil(len(window.samples) / HOP_LENGTH))
+        start = self._tokens.prompt(language, task=task, timestamps=True)  # it adds that there are none
+        (found,) = self._model.align(encoded.rows([row]), start, [list(written)], frames)
+        return Alignment(path=found.alignments, probabilities=found.text_token_probs)
 
 
-def cut(samples: Audio) -> list[tuple[int, int]]:
-    """Cut a recording into stretches of at most 30 s, each at the quietest tenth of a second of its window's last ten."""
-    cuts, start = [], 0
-    while len(samples) - start > WINDOW_SAMPLES:
-        search = start + WINDOW_SAMPLES - _CUT_SEARCH_SECONDS * SAMPLE_RATE
-        spots = samples[search : start + WINDOW_SAMPLES].reshape(-1, _CUT_SPOT_SAMPLES)
-        quietest = int(np.argmin(np.mean(np.square(spots), axis=1)))
-        end = search + quietest * _CUT_SPOT_SAMPLES + _CUT_SPOT_SAMPLES // 2
-        cuts.append((start, end))
-        start = end
-    return [*cuts, (start, len(samples))]
+class _Encoded:
+    """The encoder's output for a batch, and any of its rows again."""
+
+    def __init__(self, states: Any) -> None:
+        self.all = states
+
+    def rows(self, rows: Sequence[int]) -> Any:
+        return self.all if len(rows) == self.all.shape[0] else _view(self._on_cpu[list(rows)])
+
+    @cached_property
+    def _on_cpu(self) -> Any:
+        return np.asarray(self.all if self.all.device == "cpu" else self.all.to_device(ctranslate2.Device.cpu))
 
 
-def _batches(windows: Iterable[_Window]) -> Iterable[list[_Window]]:
-    for _, group in groupby(sorted(windows, key=_alike), key=_alike):
-        same = list(group)
-        yield from (same[start : start + _BATCH_WINDOWS] for start in range(0, len(same), _BATCH_WINDOWS))
+def _view(array: Any) -> Any:
+    return ctranslate2.StorageView.from_array(np.ascontiguousarray(array))
 
 
-def _alike(window: _Window) -> tuple[int, int]:
-    """Windows that share a batch: with equal shapes and limits, none's text depends on its neighbours."""
-    return window.frames, window.room
+def _room(window: Window) -> int:
+    """Tokens that a window's text may take."""
+    return min(_MOST_TOKENS, _TOKENS_AT_LEAST + _TOKENS_PER_SECOND * math.ceil(window.duration_s))
 
 
-def _is_loop(text: str) -> bool:
-    """Whether a text repeats itself more than speech does: OpenAI's measure, the ratio at which zlib compresses it."""
-    raw = text.encode()
-    return len(raw) / len(zlib.compress(raw)) > _LOOP_COMPRESSION
+def _sampling(temperature: float) -> dict[str, Any]:
+    return {"beam_size": 1, "sampling_topk": 0, "sampling_temperature": temperature}
 
 
-def _transcript(samples: Audio, segments: Sequence[Segment], language: tuple[str, float]) -> Transcript:
+def _segment(reading: Reading, start_s: float, end_s: float, text: str) -> Segment:
+    return Segment(start_s=start_s, end_s=end_s, text=text, avg_logprob=reading.avg_logprob, no_speech_prob=reading.no_speech_prob)
+
+
+def _later(segment: Segment, seconds: float) -> Segment:
+    """A segment of a window at its place in the recording."""
+    words = tuple(replace(word, start_s=word.start_s + seconds, end_s=word.end_s + seconds) for word in segment.words)
+    return replace(segment, start_s=segment.start_s + seconds, end_s=segment.end_s + seconds, words=words)
+
+
+def _transcript(samples: Audio, segments: Sequence[Segment], named: str | None, guesses: tuple[LanguageGuess, ...]) -> Transcript:
+    """The windows' segments in order. Where no language was named and nobody speaks, it is unknown."""
     ordered = tuple(sorted(segments, key=lambda segment: segment.start_s))
+    best = guesses[0] if guesses else LanguageGuess(language=named or "", probability=1.0 if named else 0.0)
     return Transcript(
         text=" ".join(segment.text for segment in ordered),
-        language=language[0],
-        language_probability=language[1],
+        language=best.language,
+        language_probability=best.probability,
+        languages=guesses,
         duration_s=len(samples) / SAMPLE_RATE,
         segments=ordered,
     )

@@ -3,47 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Task = Literal["transcribe", "translate"]
+Timestamps = Literal["none", "segment", "word"]
 Audio = npt.NDArray[np.float32]  # shape (samples,), 16 kHz mono, in [-1, 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A word with the punctuation that clings to it. Times are seconds from the recording's start."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A stretch of a recording and what was said in it. Times are seconds from the recording's start."""
+    """A stretch of a recording and what was said in it. Times are seconds from the recording's start.
+
+    ``avg_logprob`` is the mean log-probability of the tokens of the window that it was decoded in, ``no_speech_prob`` the
+    model's probability that nobody speaks there. ``words`` is empty unless words were asked for.
+    """
 
     start_s: float
     end_s: float
     text: str
     avg_logprob: float
     no_speech_prob: float
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageGuess:
+    """A language by Whisper's code, and the model's probability that the recording is in it."""
+
+    language: str
+    probability: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
-    """The text of one recording. ``language_probability`` is 1.0 where the caller named the language."""
+    """The text of one recording. ``language_probability`` is 1.0 where the caller named the language.
+
+    ``languages`` are the most probable ones, best first; empty where the caller named it or nobody speaks.
+    """
 
     text: str
     language: str
     duration_s: float
     language_probability: float = 1.0
-    segments: tuple[Segment, ...] = field(default=())
+    languages: tuple[LanguageGuess, ...] = ()
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to transcribe. ``language`` None lets the model identify it; ``prompt`` is previous text to condition on."""
+    """How to transcribe.
+
+    ``language`` None lets the model identify it; ``prompt`` is previous text to condition on. ``beam_size`` 1 is greedy.
+    ``temperatures`` are tried in turn, while a text repeats itself or is improbable: 0 decodes by beam or greedily, and
+    more samples; with a single one the first text stands, and only what repeats itself is decoded again.
+    """
 
     language: str | None = None
     task: Task = "transcribe"
-    timestamps: bool = False
+    timestamps: Timestamps = "none"
     prompt: str | None = None
     beam_size: int = 1
+    temperatures: tuple[float, ...] = (0.0,)
 
 
 class Transcriber(Protocol):
@@ -52,6 +86,9 @@ class Transcriber(Protocol):
     @property
     def languages(self) -> frozenset[str]:
         """Codes of the languages that the model knows."""
+
+    def identity(self) -> str:
+        """Engine, library, device and arithmetic: what must be equal for two figures to be comparable."""
 
     def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
         """Transcribe recordings of any length; one transcript each, in order.

@@ -21,8 +21,9 @@ from avskrift.storage.atomic import atomic_folder
 from avskrift.storage.door import fetch
 from avskrift.storage.manifest import digest_folder, manifest_digest
 from avskrift.storage.paths import cache
+from avskrift.whisper.alignment_heads import DecoderShape, alignment_heads
 from avskrift.whisper.ctranslate2_file import read_variables, whisper_state
-from avskrift.whisper.package import TRANSFORMERS_FOLDER, is_package
+from avskrift.whisper.package import is_package, open_package
 
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
@@ -37,11 +38,14 @@ def open_model(uri: str) -> Path:
 
     Raises:
         ModelUnavailableError: it cannot be had, or is not a Whisper in safetensors.
-        IntegrityError: bundled weights with the wrong sha256.
+        IntegrityError: bundled weights with the wrong sha256; a model package that was changed.
+        PackageError: a model package that breaks its contract.
     """
     folder = fetch(uri)
     if is_package(folder):
-        folder = folder / TRANSFORMERS_FOLDER
+        package = open_package(folder)
+        package.verify()  # training starts from the bytes on record, or not at all
+        folder = package.transformers
     if (folder / "model.bin").is_file() and not (folder / WEIGHTS_FILE).is_file():
         return _converted(folder)
     check_transformers_folder(folder, uri)
@@ -113,9 +117,12 @@ def convert(source: Path, folder: Path) -> None:
     try:
         settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
         vocabulary = write_tokenizer(source / TOKENIZER_FILE, folder)
-        model = WhisperForConditionalGeneration(_config(state, vocabulary))
+        config = _config(state, vocabulary)
+        model = WhisperForConditionalGeneration(config)
         loaded = model.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=False)
-        generation = generation_settings(settings, vocabulary)
+        shape = DecoderShape(config.decoder_layers, config.decoder_attention_heads, config.num_mel_bins)
+        heads = alignment_heads(settings.get("alignment_heads"), shape)
+        generation = generation_settings(settings | {"alignment_heads": [list(pair) for pair in heads]}, vocabulary)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise PackageError(f"{source}: its files do not make a Whisper ({error}); fetch or convert the model again") from error
     # proj_out is tied to the embeddings, so it is the one name that may be missing.

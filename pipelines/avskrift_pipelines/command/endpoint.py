@@ -111,7 +111,7 @@ def _here(model: str, files: list[Path], language: str, format_: str) -> Iterato
     package = as_package(model)
     package.verify()
     engine = load_transcriber(package)
-    options = Options(language=language or None, timestamps=format_ in TIMED_FORMATS)
+    options = Options(language=language or None, timestamps="segment" if format_ in TIMED_FORMATS else "none")
     for file in files:
         rendered = render(engine.transcribe([decode_file(file)], options)[0], check_format(format_))
         yield rendered if isinstance(rendered, str) else _json(rendered)

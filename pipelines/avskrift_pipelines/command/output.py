@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Annotated, Any
 
@@ -19,7 +20,10 @@ def console() -> Console:
 
 def print_result(text: str, value: Any, *, as_json: bool) -> None:
     """Print ``text`` for a person or ``value`` for a program."""
-    print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text, flush=True)
+    try:
+        print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text, flush=True)
+    except BrokenPipeError:  # whoever read it has read enough; the work is done all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:

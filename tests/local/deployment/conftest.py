@@ -9,15 +9,6 @@ from pathlib import Path
 import pytest
 
 from avskrift.deployment import local
-from avskrift.registry.mlflow_registry import open_registry
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: MLflow takes seconds to make its tables."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    open_registry(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from deployment_material import free_port, make_material, make_package, stand_in
 from avskrift.audio.decode import encode_flac
 from avskrift.deployment import local
 from avskrift.deployment.smoke import tone
-from avskrift.errors import DeploymentError, ModelUnavailableError, PortTakenError, RegistryError, UsageError
+from avskrift.errors import DeploymentError, IntegrityError, ModelUnavailableError, PortTakenError, RegistryError, UsageError
 from avskrift.registry import tags
 from avskrift.registry.mlflow_registry import open_registry
 from avskrift.registry.protocol import CHAMPION, RunKey
@@ -184,6 +184,13 @@ def test_a_package_that_is_not_the_registered_one_is_refused(package: ModelPacka
     other = make_package(tmp_path / "other", b"other weights")
     with pytest.raises(UsageError, match="is not the package that is registered as models:/whisper-sv/1"):
         deploy(tmp_path, package_uri=str(other.folder))
+    assert local.status(home) is None
+
+
+def test_a_package_that_was_changed_is_refused_before_anything_is_stopped(package: ModelPackage, home: Path, tmp_path: Path) -> None:
+    (package.folder / "ct2" / "model.bin").write_bytes(b"WEIGHTS")
+    with pytest.raises(IntegrityError, match=r"ct2/model\.bin has"):
+        deploy(tmp_path)
     assert local.status(home) is None
 
 

@@ -61,7 +61,8 @@ def test_the_predictor_outlives_the_command_that_started_it_and_holds_none_of_it
         "local.start(launch, home=home, accept=lambda endpoint: endpoint)"
     )
     command = [sys.executable, "-c", code, str(home), str(free_port())]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parents[1])))}
     subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)  # returns once all its pipes are closed
     status = local.status(home)
     assert status is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deployment_material import Material, make_material, with_measured_package
+from deployment_material import Material, make_material, write_evaluation
 from mlflow import MlflowClient
 
 from avskrift.errors import EvaluationError, IntegrityError, UsageError
@@ -54,9 +55,11 @@ def test_a_registered_run_holds_parameters_figures_curves_tags_and_the_report(ho
     assert figures["validation_wer"] == 0.25
     assert recorded.data.tags[tags.GATE] == "passed"
     assert "WER is 20.00 %" in recorded.data.tags[tags.GATE_REASONS]
+    assert tags.GATE_OVERRIDE_BY not in recorded.data.tags
     assert recorded.data.tags[tags.DATASET_FINGERPRINT] == "f" * 64
     assert recorded.data.tags[tags.CODE_VERSION] == "0.1.0+abc"
-    assert [file.path for file in client(home).list_artifacts(result.run_id)] == ["evaluation.json", "report.html"]
+    kept = {file.path for file in client(home).list_artifacts(result.run_id)}
+    assert {"decision.json", "evaluation.json", "report.html", "summary.md", "training"} <= kept
 
 
 def test_a_registered_version_is_the_challenger_and_knows_its_package(home: Path, material: Material) -> None:
@@ -86,7 +89,7 @@ def test_a_package_elsewhere_without_its_sha256_is_refused(home: Path, material:
 
 
 def test_a_package_that_was_not_measured_is_refused(home: Path, material: Material) -> None:
-    with_measured_package(material.evaluation, "a" * 64)
+    write_evaluation(material.evaluation, "a" * 64)
     with pytest.raises(UsageError, match="the evaluation measured the package aaaa"):
         register(material)
     assert_nothing_registered(home)
@@ -101,14 +104,58 @@ def test_a_decision_about_another_package_is_refused(home: Path, material: Mater
 
 def test_a_package_that_the_gate_rejected_is_refused_with_the_reasons(home: Path, tmp_path: Path) -> None:
     material = make_material(tmp_path / "bad", wer=0.6)
-    with pytest.raises(UsageError, match=r"did not pass this package \(the candidate's WER is 60\.00 %; at most 30\.00 % is allowed"):
+    with pytest.raises(UsageError, match=r"did not pass this package \(the candidate's WER is 60\.00 %, .* at most 30\.00 %\)"):
         register(material)
     assert_nothing_registered(home)
 
 
+def test_a_decision_that_was_edited_by_hand_is_refused(home: Path, tmp_path: Path) -> None:
+    material = make_material(tmp_path / "bad", wer=0.6)
+    decision = material.decision / "decision.json"
+    decision.write_text(decision.read_text(encoding="utf-8").replace('"passed": false', '"passed": true'), encoding="utf-8")
+    with pytest.raises(IntegrityError, match=r"decision\.json"):
+        register(material)
+    assert_nothing_registered(home)
+
+
+def test_an_evaluation_that_was_edited_by_hand_is_refused(home: Path, material: Material) -> None:
+    evaluation = material.evaluation / "evaluation.json"
+    evaluation.write_text(evaluation.read_text(encoding="utf-8").replace('"low": 0.18', '"low": 0.19'), encoding="utf-8")
+    with pytest.raises(IntegrityError, match=r"evaluation\.json"):
+        register(material)
+    assert_nothing_registered(home)
+
+
+def test_a_decision_about_another_evaluation_of_the_package_is_refused(home: Path, material: Material) -> None:
+    write_evaluation(material.evaluation, material.sha256, wer=0.3)
+    with pytest.raises(UsageError, match="about another evaluation of this package; run the gate on this one"):
+        register(material)
+    assert_nothing_registered(home)
+
+
+def test_an_override_is_registered_and_stands_on_the_run_and_on_the_version(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    material = make_material(tmp_path / "bad", wer=0.6, override="release-manager")
+    caplog.clear()
+    result = register(material)
+    for labels in (client(home).get_run(result.run_id).data.tags, client(home).get_model_version("whisper-sv", "1").tags):
+        assert labels[tags.GATE] == "passed"
+        assert labels[tags.GATE_OVERRIDE_BY] == labels[tags.GATE_OVERRIDE_REASON] == "release-manager"
+        assert labels[tags.GATE_REASONS].startswith("overridden by release-manager: release-manager\nthe candidate's WER is 60.00 %")
+    (warned,) = [record for record in caplog.records if record.levelno == logging.WARNING and record.name.startswith("avskrift")]
+    assert warned.getMessage() == "model.registered_by_override"
+    assert warned.__dict__["fields"] == {"by": "release-manager", "reason": "release-manager"}
+
+
+def test_an_override_is_not_recorded_as_rejected(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the gate passed this package"):
+        reject(rejected(make_material(tmp_path / "bad", wer=0.6, override="release-manager")))
+
+
 def test_a_package_whose_weights_were_changed_after_it_was_measured_is_refused(home: Path, material: Material) -> None:
     (material.package.folder / "ct2" / "model.bin").write_bytes(b"WEIGHTS")
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match=r"ct2/model\.bin has sha256"):
         register(material)
     assert_nothing_registered(home)
 
@@ -157,10 +204,11 @@ def test_a_rejected_run_is_recorded_with_the_reasons_and_has_no_version(home: Pa
     result = reject(rejected(material))
     recorded = client(home).get_run(result.run_id)
     assert recorded.data.tags[tags.GATE] == "rejected"
-    assert "at most 30.00 % is allowed" in recorded.data.tags[tags.GATE_REASONS]
+    assert "at most 30.00 %" in recorded.data.tags[tags.GATE_REASONS]
     assert recorded.data.metrics["wer"] == 0.6
     assert recorded.data.params["epochs"] == "6"
-    assert result.reasons == ("the candidate's WER is 60.00 %; at most 30.00 % is allowed",)
+    (reason,) = result.reasons
+    assert reason.startswith("the candidate's WER is 60.00 %, interval 58.00 % to 62.00 %")
     assert_nothing_registered(home)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dataset_material import FINGERPRINT, make_card
 from deployment_material import free_port, make_material
 from mlflow import MlflowClient
 
@@ -20,12 +21,16 @@ from avskrift.deployment.process import end
 from avskrift.errors import ModelUnavailableError
 from avskrift.registry import tags
 from avskrift.registry.mlflow_registry import open_registry
-from avskrift.registry.protocol import CHALLENGER
+from avskrift.registry.protocol import CHALLENGER, CHAMPION
 from avskrift.steps.finalize.step import Config as FinalizeConfig
 from avskrift.steps.finalize.step import run as finalize
+from avskrift.steps.find_baseline.step import Config as FindConfig
+from avskrift.steps.find_baseline.step import run as find_baseline
 from avskrift.steps.register.step import Config, run
 from avskrift.storage.door import fetch
 from avskrift.whisper.package import open_package
+
+_USES = [("test", "test"), ("training", "train"), ("validation", "validation")]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,7 @@ def test_over_http_a_run_is_recorded_registered_resolved_and_closed(
         evaluation=material.evaluation,
         gate=material.decision,
         training=material.training,
+        dataset_card=make_card(tmp_path / "card"),
         model_name="whisper-sv",
         experiment="swedish",
         pipeline_run_id="run-1",
@@ -68,7 +74,13 @@ def test_over_http_a_run_is_recorded_registered_resolved_and_closed(
     recorded = client.get_run(result.run_id)
     assert recorded.info.status == "FINISHED"
     assert recorded.data.metrics["wer"] == 0.2
-    assert {file.path for file in client.list_artifacts(result.run_id)} == {"evaluation.json", "report.html", "package"}
+    kept = {file.path for file in client.list_artifacts(result.run_id)}
+    measured = {"evaluation.json", "decision.json", "report.html", "summary.md", "slices.json", "figures"}
+    assert kept == measured | {"package", "dataset", "training"}
+    assert {file.path for file in client.list_artifacts(result.run_id, "dataset")} >= {"dataset/report.html"}
+    assert recorded.inputs is not None
+    used = sorted((used.tags[0].value, used.dataset.name, used.dataset.digest) for used in recorded.inputs.dataset_inputs)
+    assert used == [(context, f"{split} of demo:tiny", FINGERPRINT[:36]) for context, split in _USES]
     assert len(client.get_metric_history(result.run_id, "train_loss")) == 5
     alias = open_registry().version_of_alias("whisper-sv", CHALLENGER)
     assert alias is not None
@@ -97,6 +109,9 @@ def test_a_package_of_this_machine_is_uploaded_and_comes_back_byte_for_byte(
     assert package.description.sha256 == material.sha256
     assert sorted(entry.name for entry in fetched.iterdir()) == sorted(entry.name for entry in material.package.folder.iterdir())
     assert fetch(result.uri) == fetched
+    open_registry().set_alias("uploaded", CHAMPION, result.version)
+    baseline = find_baseline(FindConfig(model_name="uploaded", base_model="package:whisper-base"))
+    assert (fetch(baseline.uri), baseline.package_sha256) == (fetched, material.sha256)
 
 
 def test_what_a_server_does_not_have_is_named(server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

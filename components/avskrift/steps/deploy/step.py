@@ -78,6 +78,7 @@ def run(config: Config, *, launcher: Launcher = predictor_launch) -> Result:
 
     Raises:
         UsageError: an unknown target or version, or a package that is not the one registered; nothing was stopped.
+        IntegrityError: a package that was changed after it was registered; nothing was stopped.
         PortTakenError: somebody else listens on the port; nothing was stopped.
         DeploymentError: the endpoint did not become ready or failed its smoke test; what served before serves again.
         RegistryError: MLflow did not answer or refused.
@@ -95,6 +96,7 @@ def _deploy_here(config: Config, registry: MlflowRegistry, version: ModelVersion
     package = open_package(fetch(config.package_uri or package_uri(registry, version)))
     if package.description.sha256 != version.tags.get(tags.PACKAGE_SHA256):
         raise UsageError(f"{package.folder} is not the package that is registered as {version.uri}; deploy that one")
+    package.verify()  # the server does so too, but by then what served before is stopped
     test = _smoke_test(config, package.description.languages)
 
     def accept(endpoint: Endpoint) -> Result:

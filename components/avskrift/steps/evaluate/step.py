@@ -1,18 +1,27 @@
-"""evaluate: the candidate and the model that serves today, on the same clips, through the engine that serves."""
+"""evaluate: the candidate, the model that serves today and others, on the same clips, through the engine that serves."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from avskrift.corpus.dataset import SPLITS, Dataset, open_dataset
-from avskrift.errors import UsageError
-from avskrift.evaluation.evaluate import BATCH_SIZE, Load, Subject, evaluate
+from avskrift.errors import DatasetError, IntegrityError, ModelUnavailableError, UsageError
+from avskrift.evaluation.check_names import CHECKS, check_names
+from avskrift.evaluation.evaluate import evaluate
 from avskrift.evaluation.folder import write_evaluation
+from avskrift.evaluation.hearing import BATCH_SIZE, Engine
+from avskrift.evaluation.hypothesis_cache import hypothesis_cache
+from avskrift.evaluation.machine import machine
 from avskrift.evaluation.result import REPORT_FILE, Evaluation
+from avskrift.evaluation.result_figures import metrics
+from avskrift.evaluation.retention import base_of, measure_retention
+from avskrift.evaluation.subject import BASELINE, CANDIDATE, Load, Subject, blaming, other
 from avskrift.storage.atomic import atomic_file, sweep
+from avskrift.storage.door import fetch
 from avskrift.text.languages import check_language
 from avskrift.whisper.export import as_package
 from avskrift.whisper.transcriber import load_transcriber
@@ -20,14 +29,25 @@ from avskrift.whisper.transcriber import load_transcriber
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What to measure on what. ``language`` None takes the dataset's; ``threads`` 0 leaves their number to the engine."""
+    """What to measure on what.
+
+    ``baseline_sha256`` is the digest on record of the baseline's package; "" where none is. ``others`` are more models to measure
+    beside the two. ``language`` None takes the dataset's; ``threads`` 0 leaves their number to the engine. ``checks`` are those of
+    :data:`CHECKS` that run. ``retention_dataset`` names a second dataset, on which the candidate is compared with the model that it
+    was trained from; "" for none. ``use_cache``: whether texts that a model was heard to give before are kept and used.
+    """
 
     package_uri: str
     dataset: str | Path
     baseline_uri: str
     out: str | Path
+    baseline_sha256: str = ""
+    others: Sequence[str] = ()
     language: str | None = None
     split: str = "test"
+    checks: Sequence[str] = CHECKS
+    retention_dataset: str | Path = ""
+    use_cache: bool = True
     device: str = "auto"
     threads: int = 0
     batch_size: int = BATCH_SIZE
@@ -42,20 +62,7 @@ class Result:
 
     def metrics(self) -> dict[str, float]:
         """The figures for people who compare runs; rates as fractions."""
-        before, after, difference = self.evaluation.baseline, self.evaluation.candidate, self.evaluation.wer_difference
-        return {
-            "wer_before": before.wer.value,
-            "wer_after": after.wer.value,
-            "wer_after_low": after.wer.low,
-            "wer_after_high": after.wer.high,
-            "wer_difference": difference.value,
-            "wer_difference_low": difference.low,
-            "wer_difference_high": difference.high,
-            "cer_before": before.cer.value,
-            "cer_after": after.cer.value,
-            "clips": float(self.evaluation.clips),
-            "audio_seconds_per_second": after.audio_seconds_per_second,
-        }
+        return metrics(self.evaluation)
 
     def copy_report(self, target: str | Path) -> None:
         """Copy the report to ``target``, a file: an HTML artifact of Kubeflow is one.
@@ -71,9 +78,10 @@ def run(config: Config) -> Result:
     """Write the evaluation folder ``config.out``.
 
     Raises:
-        UsageError: a split, batch size or number of threads that cannot be.
+        UsageError: a split, check, batch size or number of threads that cannot be.
         LanguageError: a language that Whisper, or one of the models, does not know.
-        DatasetError, ModelUnavailableError, PackageError, IntegrityError: the dataset or a package cannot be used.
+        DatasetError: a dataset cannot be read.
+        ModelUnavailableError, PackageError, IntegrityError: a model cannot be used; the message says which.
         EvaluationError: what came out cannot be trusted.
         DiskFullError, StorageError: the folder cannot be written.
     """
@@ -83,21 +91,30 @@ def run(config: Config) -> Result:
 def run_with(config: Config, load: Load) -> Result:
     """:func:`run`, with the engine that ``load`` opens."""
     _check(config)
+    checks = check_names(config.checks)
     folder = Path(config.out)
     sweep(folder.parent)  # a run that was killed may have left half an evaluation
     dataset = open_dataset(Path(config.dataset))
-    language = _language(config, dataset)
+    language = check_language(config.language or dataset.description.language)
+    candidate, baseline = _subject(config.package_uri, CANDIDATE), _subject(config.baseline_uri, BASELINE, config.baseline_sha256)
+    others = [_subject(uri, other(number)) for number, uri in enumerate(config.others, start=1)]
+    # What retention needs is had before hours of transcription, not after.
+    second = _second_dataset(str(config.retention_dataset)) if str(config.retention_dataset).strip() else None
+    base = base_of(candidate) if second else None
+    engine = Engine(load=load, machine=machine(), batch_size=config.batch_size, cache=hypothesis_cache() if config.use_cache else None)
     evaluation, clips = evaluate(
         dataset,
         config.split,
-        candidate=_subject(config.package_uri),
-        baseline=_subject(config.baseline_uri),
+        candidate=candidate,
+        baseline=baseline,
+        others=others,
         language=language,
-        load=load,
-        batch_size=config.batch_size,
+        engine=engine,
+        checks=checks,
     )
-    write_evaluation(folder, evaluation, clips)
-    return Result(folder=folder, evaluation=evaluation)
+    if second and base:
+        evaluation = replace(evaluation, retention=measure_retention(candidate, base, second, engine))
+    return Result(folder=folder, evaluation=write_evaluation(folder, evaluation, clips, candidate.package.description))
 
 
 def _check(config: Config) -> None:
@@ -109,11 +126,20 @@ def _check(config: Config) -> None:
         raise UsageError(f"threads {config.threads}: give their number, or 0 to leave it to the engine")
 
 
-def _language(config: Config, dataset: Dataset) -> str:
-    return check_language(config.language or dataset.description.language)
-
-
-def _subject(uri: str) -> Subject:
-    package = as_package(uri)
-    package.verify()  # measure the bytes on record, or nothing
+def _subject(uri: str, name: str, sha256: str = "") -> Subject:
+    """Measure the bytes on record, or nothing."""
+    with blaming(name):
+        package = as_package(uri)
+        package.verify()
+        if sha256 not in ("", package.description.sha256):
+            raise IntegrityError(
+                f"{uri} holds the package {package.description.sha256}, and {sha256} is on record; restore it, or name another model"
+            )
     return Subject(uri=uri, package=package)
+
+
+def _second_dataset(uri: str) -> Dataset:
+    try:
+        return open_dataset(fetch(uri))
+    except ModelUnavailableError as error:
+        raise DatasetError(f"retention dataset {uri}: there is none; name a folder that prepare wrote, or the s3:// URI of one") from error

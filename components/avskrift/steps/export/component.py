@@ -8,14 +8,15 @@ from avskrift.steps.images import image
 
 
 @dsl.component(base_image=image("serving"), packages_to_install=[], install_kfp_package=False)
-def export(model: dsl.Input[dsl.Model], training: dsl.Input[dsl.Artifact], package: dsl.Output[dsl.Model]) -> NamedTuple(
-    "Exported", [("package_uri", str), ("package_sha256", str)]
-):
+def export(
+    model: dsl.Input[dsl.Model], training: dsl.Input[dsl.Artifact], dataset: dsl.Input[dsl.Dataset], package: dsl.Output[dsl.Model]
+) -> NamedTuple("Exported", [("package_uri", str), ("package_sha256", str)]):
     """Write the model package: hf/, ct2/ (CTranslate2), model.json with a sha256 of every file, and a model card.
 
     Args:
         model: The fine-tuned model as a transformers folder.
         training: What fine_tune reported.
+        dataset: What it was trained on; on a sample of it the converted model must write what the model writes.
         package: The model package.
 
     Returns:
@@ -25,6 +26,6 @@ def export(model: dsl.Input[dsl.Model], training: dsl.Input[dsl.Artifact], packa
     from avskrift.steps.export.step import Config, run
 
     with boundary("export"):
-        result = run(Config(model=model.path, training=training.path, out=package.path))
+        result = run(Config(model=model.path, training=training.path, dataset=dataset.path, out=package.path))
         package.metadata.update({"sha256": result.sha256, "base_model": result.package.description.base_model})
         return (package.uri, result.sha256)

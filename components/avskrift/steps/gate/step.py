@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from avskrift.errors import StorageError, UsageError
-from avskrift.evaluation.gate import DECISION_FILE, Decision, Policy, decide, decision_as_json
-from avskrift.evaluation.result import read_evaluation
+from avskrift.errors import StorageError
+from avskrift.evaluation.clip_results import read_clip_results
+from avskrift.evaluation.decision import Decision, asked_override
+from avskrift.evaluation.decision_file import DECISION_FILE, write_decision
+from avskrift.evaluation.gate import decide
+from avskrift.evaluation.policy import Policy
+from avskrift.evaluation.report import render_report
+from avskrift.evaluation.report_markdown import SUMMARY_FILE, render_markdown
+from avskrift.evaluation.result import REPORT_FILE
+from avskrift.evaluation.result_file import read_evaluation
 from avskrift.logs import Log
-from avskrift.storage.atomic import sweep, write_json
+from avskrift.storage.atomic import atomic_file, sweep
 
 _log = Log("gate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The evaluation folder, the package that would be promoted, and what it must show (see ``Policy``)."""
+    """The evaluation folder, the package that would be promoted, what it must show, and who goes past it and why, if anybody."""
 
     evaluation: str | Path
     package_sha256: str
     out: str | Path
-    max_wer: float = Policy().max_wer
-    require_better: bool = Policy().require_better
-    minimum_clips: int = Policy().minimum_clips
+    policy: Policy = field(default_factory=Policy)
+    override_by: str = ""
+    override_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The decision, and the folder that holds it as ``decision.json``."""
+    """The decision, and the folder that holds it: ``decision.json``, ``report.html`` and ``summary.md``."""
 
     folder: Path
     decision: Decision
@@ -47,41 +54,71 @@ class Result:
         """``passed`` or ``rejected``."""
         return self.decision.verdict
 
+    def copy_report(self, target: str | Path) -> None:
+        """Copy the report to ``target``, a file: an HTML artifact of Kubeflow is one.
+
+        Raises:
+            DiskFullError, StorageError: it cannot be written.
+        """
+        _copy(self.folder / REPORT_FILE, Path(target))
+
+    def copy_summary(self, target: str | Path) -> None:
+        """Copy the summary to ``target``, a file: a Markdown artifact of Kubeflow is one.
+
+        Raises:
+            DiskFullError, StorageError: it cannot be written.
+        """
+        _copy(self.folder / SUMMARY_FILE, Path(target))
+
 
 def run(config: Config) -> Result:
-    """Decide, and write ``decision.json`` under ``config.out``. A rejection is a result, not an error.
+    """Decide, and write the decision and its pages under ``config.out``. A rejection is a result, not an error.
 
     An older decision there is removed first: it must not speak for an evaluation that could not be read.
 
     Raises:
-        UsageError: a policy under which no decision has a meaning.
-        EvaluationError: the evaluation is missing or cannot be read; no decision is written.
+        UsageError: an override without who or why.
+        EvaluationError: the evaluation or its per-clip results are missing or cannot be read; no decision is written.
+        IntegrityError: they are not what evaluate wrote; no decision is written.
         DiskFullError, StorageError: the decision cannot be written, or an older one not removed.
     """
-    _check(config)
+    override = asked_override(config.override_by, config.override_reason)
     folder = Path(config.out)
     sweep(folder)
-    _forget(folder / DECISION_FILE)
+    for name in (DECISION_FILE, REPORT_FILE, SUMMARY_FILE):
+        _forget(folder / name)
     evaluation = read_evaluation(Path(config.evaluation))
-    policy = Policy(max_wer=config.max_wer, require_better=config.require_better, minimum_clips=config.minimum_clips)
-    decision = decide(evaluation, policy, package_sha256=config.package_sha256)
-    write_json(folder / DECISION_FILE, decision_as_json(decision))
-    failed = [rule.name for rule in decision.rules if not rule.passed]
-    _log.info("gate.decided", verdict=decision.verdict, failed=", ".join(failed) or "none")
+    clips = read_clip_results(Path(config.evaluation), sha256=evaluation.clips_sha256)
+    decision = decide(evaluation, config.policy, package_sha256=config.package_sha256, clips=clips, override=override)
+    _write_text(folder / REPORT_FILE, render_report(evaluation, clips, decision))
+    _write_text(folder / SUMMARY_FILE, render_markdown(evaluation, decision))
+    write_decision(folder, decision)  # last: where it stands, all of it stands
+    _log_decision(decision)
     return Result(folder=folder, decision=decision)
 
 
-def _check(config: Config) -> None:
-    if not (math.isfinite(config.max_wer) and config.max_wer >= 0):
-        raise UsageError(f"max_wer {config.max_wer}: give a fraction of 0 or more, such as 0.3 for 30 %")
-    if config.minimum_clips < 1:
-        raise UsageError(f"minimum_clips {config.minimum_clips}: a decision needs one clip at least")
+def _log_decision(decision: Decision) -> None:
+    failed = ", ".join(rule.name for rule in decision.failed) or "none"
+    _log.info("gate.decided", verdict=decision.verdict, failed=failed)
+    if decision.override is not None:
+        asked = {"by": decision.override.by, "reason": decision.override.reason, "failed": failed}
+        _log.warning("gate.overridden" if decision.overridden else "gate.override_without_effect", **asked)
 
 
-def _forget(decision: Path) -> None:
+def _write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _forget(older: Path) -> None:
     try:
-        decision.unlink(missing_ok=True)
+        older.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{decision}: an older decision cannot be removed ({error.strerror}); remove it or choose another folder"
+            f"{older}: an older decision cannot be removed ({error.strerror}); remove it or choose another folder"
         ) from error

@@ -12,6 +12,7 @@ def register(
     evaluation: dsl.Input[dsl.Artifact],
     decision: dsl.Input[dsl.Artifact],
     training: dsl.Input[dsl.Artifact],
+    dataset_card: dsl.Input[dsl.Artifact],
     model_name: str,
     experiment: str,
     pipeline_run_id: str,
@@ -26,6 +27,7 @@ def register(
         evaluation: The folder that evaluate wrote.
         decision: The folder that the gate wrote.
         training: The report folder that fine_tune wrote: parameters and curves.
+        dataset_card: What prepare says of the dataset, without its clips.
         model_name: The registered model's name.
         experiment: The MLflow experiment.
         pipeline_run_id: The id of this pipeline run; the same id gives the same version again.
@@ -46,6 +48,7 @@ def register(
                 evaluation=evaluation.path,
                 gate=decision.path,
                 training=training.path,
+                dataset_card=dataset_card.path,
                 model_name=model_name,
                 experiment=experiment,
                 pipeline_run_id=pipeline_run_id,

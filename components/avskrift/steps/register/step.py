@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from avskrift.errors import UsageError
-from avskrift.evaluation.gate import Decision
+from avskrift.evaluation.decision import Decision
+from avskrift.evaluation.result_file import evaluation_seal
 from avskrift.logs import Log
 from avskrift.registry import tags
-from avskrift.registry.mlflow_registry import open_registry
-from avskrift.registry.protocol import CHALLENGER, RunKey
-from avskrift.registry.record import Evidence, read_evidence, record
+from avskrift.registry.protocol import CHALLENGER
+from avskrift.registry.record import Evidence
+from avskrift.steps.run_record import RunOutputs, read_outputs, record_run
 from avskrift.storage.door import local_path
 from avskrift.whisper.package import open_package
 
@@ -19,24 +19,15 @@ _log = Log("register")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """What register takes.
+class Config(RunOutputs):
+    """What register takes besides the run's outputs.
 
-    ``evaluation``, ``gate`` and ``training`` are the output folders of evaluate, of the gate and of fine_tune.
     ``package_sha256`` and ``code_version`` are needed only where ``package_uri`` is not on this machine, since the package
-    is not fetched to be registered. An empty ``tracking_uri`` means ``MLFLOW_TRACKING_URI``, else the state folder's own.
+    is not fetched to be registered.
     """
 
-    package_uri: str
-    evaluation: str | Path
-    gate: str | Path
     model_name: str
-    experiment: str
-    pipeline_run_id: str
-    training: str | Path | None = None
     package_sha256: str = ""
-    code_version: str = ""
-    tracking_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,22 +52,23 @@ def run(config: Config) -> Result:
     Raises:
         UsageError: the gate did not pass this package, or another package was measured; nothing was registered.
         EvaluationError: no evaluation or decision that can be read.
-        PackageError, IntegrityError: the package breaks its contract or was changed after it was measured.
+        DatasetError: a dataset card that cannot be read.
+        PackageError, IntegrityError: the package breaks its contract, or it, the evaluation or the decision was changed since.
         RegistryError: MLflow did not answer or refused.
     """
-    evidence = read_evidence(evaluation=config.evaluation, decision=config.gate, training=config.training)
+    evidence = read_outputs(config)
     package = _package(config)
     _refuse_unproven(evidence, package.sha256)
-    registry = open_registry(config.tracking_uri)
-    run_id = registry.open_run(RunKey(pipeline_run_id=config.pipeline_run_id, experiment=config.experiment))
-    labels = record(registry, run_id, evidence, package_uri=config.package_uri, code_version=package.code_version)
-    labels[tags.PIPELINE_RUN_ID] = config.pipeline_run_id
-    version = registry.register(config.model_name, config.package_uri, run_id, labels)
+    recorded = record_run(config, evidence, code_version=package.code_version)
+    labels = {**recorded.labels, tags.PIPELINE_RUN_ID: config.pipeline_run_id}
+    version = recorded.registry.register(config.model_name, config.package_uri, recorded.run_id, labels)
     if version.tags.get(tags.PACKAGE_SHA256) != package.sha256:
         raise UsageError(f"{version.uri} of this pipeline run holds another package; register this one under a pipeline run of its own")
-    registry.set_alias(config.model_name, CHALLENGER, version.version)
+    recorded.registry.set_alias(config.model_name, CHALLENGER, version.version)
+    if evidence.decision.override is not None and evidence.decision.overridden:
+        _log.warning("model.registered_by_override", by=evidence.decision.override.by, reason=evidence.decision.override.reason)
     _log.info("model.registered", model=version.name, version=version.version, package_sha256=package.sha256)
-    return Result(run_id=run_id, model_name=version.name, version=version.version, uri=version.uri)
+    return Result(run_id=recorded.run_id, model_name=version.name, version=version.version, uri=version.uri)
 
 
 def _package(config: Config) -> _Package:
@@ -103,6 +95,8 @@ def _refuse_unproven(evidence: Evidence, sha256: str) -> None:
         raise UsageError(f"the evaluation measured the package {measured}, not {sha256}; evaluate this one, then register it")
     if sha256 not in _judged(evidence.decision):
         raise UsageError(f"the gate's decision is not about the package {sha256}; run the gate on its evaluation, then register it")
+    if evidence.decision.evaluation_sha256 != evaluation_seal(evidence.evaluation):
+        raise UsageError("the gate's decision is about another evaluation of this package; run the gate on this one, then register it")
 
 
 def _judged(decision: Decision) -> list[object]:

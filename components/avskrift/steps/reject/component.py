@@ -11,6 +11,7 @@ def reject(
     evaluation: dsl.Input[dsl.Artifact],
     decision: dsl.Input[dsl.Artifact],
     training: dsl.Input[dsl.Artifact],
+    dataset_card: dsl.Input[dsl.Artifact],
     experiment: str,
     pipeline_run_id: str,
     tracking_uri: str = "",
@@ -22,6 +23,7 @@ def reject(
         evaluation: The folder that evaluate wrote.
         decision: The folder that the gate wrote.
         training: The report folder that fine_tune wrote: parameters and curves.
+        dataset_card: What prepare says of the dataset, without its clips.
         experiment: The MLflow experiment.
         pipeline_run_id: The id of this pipeline run.
         tracking_uri: MLflow's address; empty means MLFLOW_TRACKING_URI, else a database in the state folder.
@@ -39,6 +41,7 @@ def reject(
                 evaluation=evaluation.path,
                 gate=decision.path,
                 training=training.path,
+                dataset_card=dataset_card.path,
                 experiment=experiment,
                 pipeline_run_id=pipeline_run_id,
                 tracking_uri=tracking_uri,

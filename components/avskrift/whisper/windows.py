@@ -1,0 +1,93 @@
+"""What the encoder reads at once: a short recording as it is, a long one in windows that begin and end in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from avskrift.audio.constants import SAMPLE_RATE, WINDOW_SAMPLES
+from avskrift.whisper.quiet import is_silent, quietest_spot
+from avskrift.whisper.transcript import Audio
+from avskrift.whisper.voice_activity import Stretch
+
+_PADDING = SAMPLE_RATE * 2 // 5  # around speech: the network hears a word's first consonant late, if at all
+_LONGEST_PAUSE = 3 * SAMPLE_RATE  # inside a window; a longer one costs time, and invites words that nobody said
+_SEARCHED_SHARE = 3  # a window ends in its last third, if it can: windows should be few
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A stretch of at most 30 s of one recording, which begins at sample ``start``; the first of it, or a later one."""
+
+    recording: int
+    start: int
+    samples: Audio
+    first: bool
+
+    @property
+    def offset_s(self) -> float:
+        return self.start / SAMPLE_RATE
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+def recording_windows(recording: int, samples: Audio, find_speech: Callable[[Audio], list[Stretch]], *, longest: int) -> Iterator[Window]:
+    """The windows of a recording, in order; none where it is silent, or over 30 s and ``find_speech`` hears nobody.
+
+    ``longest`` is how many samples a window of a recording of over 30 s may have; a shorter recording is one window.
+    """
+    if is_silent(samples):
+        return
+    short = len(samples) <= WINDOW_SAMPLES
+    stretches = [Stretch(0, len(samples))] if short else cover(find_speech(samples), samples, longest=longest)
+    heard = [stretch for stretch in stretches if not is_silent(samples[stretch.start : stretch.end])]
+    for number, stretch in enumerate(heard):
+        yield Window(recording, stretch.start, samples[stretch.start : stretch.end], first=number == 0)
+
+
+def cover(speech: Sequence[Stretch], samples: Audio, *, longest: int) -> list[Stretch]:
+    """Windows of at most ``longest`` samples that together hold all of ``speech``, in order and apart.
+
+    They begin and end in a pause, 0.4 s from the speech or in the middle of the pause if it is shorter than 0.8 s; only
+    speech that goes on for longer than a window is cut where it is quietest.
+    """
+    return [window for run in _runs(speech) for window in _windows(run, samples, longest)]
+
+
+def _runs(speech: Sequence[Stretch]) -> list[list[Stretch]]:
+    """``speech`` split at its long pauses."""
+    runs = [[stretch] for stretch in speech[:1]]
+    for before, after in pairwise(speech):
+        if after.start - before.end > _LONGEST_PAUSE:
+            runs.append([])
+        runs[-1].append(after)
+    return runs
+
+
+def _windows(run: Sequence[Stretch], samples: Audio, longest: int) -> Iterator[Stretch]:
+    start, end = max(0, run[0].start - _PADDING), min(len(samples), run[-1].end + _PADDING)
+    while end - start > longest:
+        before, after = _cut(run, start, samples, longest)
+        yield Stretch(start, before)
+        start = after
+    yield Stretch(start, end)
+
+
+def _cut(run: Sequence[Stretch], start: int, samples: Audio, longest: int) -> tuple[int, int]:
+    """Where a window from ``start`` ends, and where the next one begins."""
+    limit = start + longest
+    late = limit - longest // _SEARCHED_SHARE
+    pauses = [(before, after) for before, after in pairwise(run) if before.end > start and _edges(before, after)[0] <= limit]
+    if pauses:
+        found = [pause for pause in pauses if pause[0].end > late] or pauses
+        return _edges(*max(found, key=lambda pause: pause[1].start - pause[0].end))
+    spot = late + quietest_spot(samples[late:limit])
+    return spot, spot
+
+
+def _edges(before: Stretch, after: Stretch) -> tuple[int, int]:
+    middle = (before.end + after.start) // 2
+    return min(before.end + _PADDING, middle), max(after.start - _PADDING, middle)
