@@ -199,13 +199,18 @@ def measured(spec: dict[str, Any], work: Path, *, gpus: int, until: float) -> Fi
             except subprocess.TimeoutExpired:
                 _end(process.pid)
                 process.wait()
+                _tell_end_of(folder / "said")
                 return Figures(name=spec["name"], gpus=gpus, failure="no time left")
         if process.returncode:
-            print((folder / "said").read_text(errors="replace")[-4000:], file=sys.stderr)
+            _tell_end_of(folder / "said")
             return Figures(name=spec["name"], gpus=gpus, failure=f"failed ({process.returncode})")
         figures = Figures(**json.loads((folder / "figures.json").read_text(encoding="utf-8")), name=spec["name"], gpus=gpus)
     print(f"{figures.name}: {figures.clips_per_second:.1f} clips/s, {figures.data_wait_share:.1%} waiting", file=sys.stderr, flush=True)
     return figures
+
+
+def _tell_end_of(said: Path) -> None:
+    print(said.read_text(errors="replace")[-4000:], file=sys.stderr)
 
 
 def _end(pid: int) -> None:
