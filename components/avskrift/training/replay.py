@@ -44,7 +44,8 @@ class Replays:
     def _record(self, given: tuple[torch.Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[torch.Tensor, ...]]:
         held = tuple(tensor.clone() for tensor in given)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # Of this thread alone: the one that makes batches pins memory meanwhile, which would spoil a recording of all threads.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             self._compute(*held)
         _log.info("training.recorded", shapes=len(self._recorded) + 1)
         return graph, held
