@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import Match, SequenceMatcher
 from pathlib import Path
 from statistics import median
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from english_speech import english_clip
+from rapidfuzz.distance import LCSseq, MatchingBlock
 
 from avskrift.audio.constants import SAMPLE_RATE, WINDOW_FRAMES
 from avskrift.audio.logmel import log_mel
@@ -142,5 +142,6 @@ def _plain(text: str) -> list[str]:
     return re.sub(r"[^\w\s]", "", text.lower().replace("-", " ")).split()
 
 
-def _matches(alone: list[str], again: list[str]) -> list[Match]:
-    return SequenceMatcher(None, alone, again, autojunk=False).get_matching_blocks()
+def _matches(alone: list[str], again: list[str]) -> list[MatchingBlock]:
+    """Of the longest common subsequence: the sentences come again, and difflib's longest block may be a later one's."""
+    return LCSseq.opcodes(alone, again).as_matching_blocks()
