@@ -136,7 +136,7 @@ def train(
             args=arguments,
             model=learner,
             train_dataset=data,
-            data_collator=_Collator(processor, learner.config.decoder_start_token_id),
+            data_collator=Collator(processor, learner.config.decoder_start_token_id),
             processing_class=processor,
             callbacks=[clock],
         )
@@ -174,7 +174,7 @@ def with_weights(folder: Path, weights: dict[str, torch.Tensor], device: torch.d
 
 
 @dataclass(frozen=True, slots=True)
-class _Collator:
+class Collator:
     """Stack features, pad labels with -100, and drop the start token, which the model puts before the labels itself."""
 
     processor: Any

@@ -83,6 +83,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "rate-1e-4": {"learning_rate": 1e-4},
     "rate-2e-4": {"learning_rate": 2e-4},
     "batch-80s": {"batch_seconds": 80.0},
+    "batch-80s-rate-5e-5": {"batch_seconds": 80.0, "learning_rate": 5e-5},
+    "batch-80s-rate-1e-4": {"batch_seconds": 80.0, "learning_rate": 1e-4},
     "batch-160s": {"batch_seconds": 160.0},
     "batch-160s-rate-1e-4": {"batch_seconds": 160.0, "learning_rate": 1e-4},
     "batch-320s-rate-1e-4": {"batch_seconds": 320.0, "learning_rate": 1e-4},

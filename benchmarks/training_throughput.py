@@ -9,7 +9,8 @@ A model of whisper-small's shape with random weights: no figure here hangs on wh
 are spoken by eSpeak NG. Every figure comes from a process of its own. Not counted: validation, loading, and steps that compile.
 
 - clips/s, audio s/s: of all GPUs together; silence that is added as padding is no audio
-- GPU waits: share of the time in which the GPU had nothing to do between two steps, by events on the GPU
+- GPU waits: share of the time in which the GPU had nothing to do between two steps, by events on the GPU; of several, the one's
+  that waits most, since the others then wait for it
 - TFLOP/s: model operations a second and GPU, 6 for each weight and position in matrix products (2 forward, 4 backward), and
   those of attention, convolutions and output layer (avskrift/training/flops.py); what activation checkpointing computes again
   is not counted, and of the recipe its padding is
@@ -204,7 +205,9 @@ def measured(spec: dict[str, Any], work: Path, *, gpus: int, until: float) -> Fi
         if process.returncode:
             _tell_end_of(folder / "said")
             return Figures(name=spec["name"], gpus=gpus, failure=f"failed ({process.returncode})")
-        figures = Figures(**json.loads((folder / "figures.json").read_text(encoding="utf-8")), name=spec["name"], gpus=gpus)
+        ranks = [json.loads((folder / f"figures-{rank}.json").read_text(encoding="utf-8")) for rank in range(gpus)]
+        longest_wait = max(one["data_wait_share"] for one in ranks)
+        figures = Figures(**(ranks[0] | {"data_wait_share": longest_wait}), name=spec["name"], gpus=gpus)
     print(f"{figures.name}: {figures.clips_per_second:.1f} clips/s, {figures.data_wait_share:.1%} waiting", file=sys.stderr, flush=True)
     return figures
 
@@ -225,8 +228,7 @@ def work_of_one_process(file: Path) -> None:
     """Do what ``file`` says, and leave the figures beside it."""
     spec = json.loads(file.read_text(encoding="utf-8"))
     figures = run_ours(spec) if spec["kind"] == "ours" else run_recipe(spec)
-    if int(os.environ.get("RANK", "0")) == 0:
-        (Path(spec["folder"]) / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+    (Path(spec["folder"]) / f"figures-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
 def run_ours(spec: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class TorchTranscriber:
         for row, samples in zip(padded, recordings, strict=True):
             row[: len(samples)] = samples
         features: torch.Tensor = self._features(torch.from_numpy(padded).to(self._weights.device))
-        return features
+        return features.to(self._weights.dtype)
 
     @torch.inference_mode()
     def _identify(self, batch: Sequence[Audio]) -> list[tuple[LanguageGuess, ...]]:
