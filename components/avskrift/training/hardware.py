@@ -55,6 +55,9 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     # Steps differ in shape: segments that grow leave no holes that no other shape fits. Read at the first allocation.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     torch.cuda.set_device(device)
+    # cuDNN's attention, which PyTorch prefers on Hopper, made gradients NaN in bf16 where labels had a previous text (torch 2.11,
+    # H200), and builds a plan for each shape, half of the time of a short training.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     return device
 
 

@@ -7,46 +7,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# benchmarks/training_throughput.py, on an H100: whisper-small in bf16 took 23.8 GB for 640 s of audio and 42.7 GB for 1280 s.
-_SMALL_GIGABYTES_A_SECOND = 0.0295
-_SMALL_FEATURES = 12 * 768
-_MARGIN = 1.15
-# Layers' inputs are kept, and what is inside a layer for one layer at a time. An estimate: it was not measured.
-_CHECKPOINTED_SHARE = 0.25
+_MARGIN = 1.15  # longer transcripts than those measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """One size. ``learning_rate`` is OpenAI's advice for fine-tuning, the pre-training rate over 40."""
+    """One size. ``learning_rate`` is OpenAI's advice for fine-tuning, the pre-training rate over 40.
+
+    ``measured`` and ``measured_checkpointed`` are GB of GPU memory that a second of padded audio takes when all weights are
+    trained in bf16: benchmarks/training_memory.py on an H200. Windows of 6 s and of 30 s took the same.
+    """
 
     name: str
     width: int
     encoder_layers: int
     decoder_layers: int
     learning_rate: float
+    measured: float
+    measured_checkpointed: float
 
     @property
     def gigabytes_a_second(self) -> float:
-        """GPU memory of the activations of a second of audio, when all weights are trained in bf16.
-
-        That of whisper-small was measured; the others follow in proportion to the encoder's layers times its width, since it
-        reads 50 positions a second and the decoder some 5. Out of memory halves what is taken at once, so an error is mended.
-        """
-        return _MARGIN * _SMALL_GIGABYTES_A_SECOND * self.encoder_layers * self.width / _SMALL_FEATURES
+        """What to allow for. Out of memory halves what is taken at once, so an error is mended."""
+        return _MARGIN * self.measured
 
     @property
     def checkpointed(self) -> float:
         """The same with activation checkpointing."""
-        return self.gigabytes_a_second * _CHECKPOINTED_SHARE
+        return _MARGIN * self.measured_checkpointed
 
 
-PRESETS = (
-    Preset(name="tiny", width=384, encoder_layers=4, decoder_layers=4, learning_rate=3.75e-5),
-    Preset(name="base", width=512, encoder_layers=6, decoder_layers=6, learning_rate=2.5e-5),
-    Preset(name="small", width=768, encoder_layers=12, decoder_layers=12, learning_rate=1.25e-5),
-    Preset(name="medium", width=1024, encoder_layers=24, decoder_layers=24, learning_rate=6.25e-6),
-    Preset(name="large-v3", width=1280, encoder_layers=32, decoder_layers=32, learning_rate=5e-6),
-    Preset(name="large-v3-turbo", width=1280, encoder_layers=32, decoder_layers=4, learning_rate=5e-6),
+PRESETS = tuple(
+    Preset(
+        name=name,
+        width=width,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        learning_rate=rate,
+        measured=kept,
+        measured_checkpointed=computed_twice,
+    )
+    for name, width, encoder_layers, decoder_layers, rate, kept, computed_twice in (
+        ("tiny", 384, 4, 4, 3.75e-5, 0.0070, 0.0032),
+        ("base", 512, 6, 6, 2.5e-5, 0.0112, 0.0037),
+        ("small", 768, 12, 12, 1.25e-5, 0.0284, 0.0044),
+        ("medium", 1024, 24, 24, 6.25e-6, 0.0709, 0.0079),
+        ("large-v3", 1280, 32, 32, 5e-6, 0.1143, 0.0123),
+        ("large-v3-turbo", 1280, 32, 4, 5e-6, 0.0913, 0.0112),
+    )
 )
 
 

@@ -31,7 +31,7 @@ class EncoderContext:
     """
 
     policy: Literal["full", "variable"] = "full"
-    minimum_frames: int = 100
+    minimum_frames: int = 500  # of 30 s, on which it was trained, an adapted model loses nothing; docs/adr/0002
     multiple_frames: int = 50
 
     def __post_init__(self) -> None:
