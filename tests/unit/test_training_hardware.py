@@ -165,7 +165,7 @@ class TestPresets:
 
     def test_the_larger_a_model_the_lower_its_rate_and_the_more_memory_it_takes(self) -> None:
         assert [preset.learning_rate for preset in PRESETS] == sorted((preset.learning_rate for preset in PRESETS), reverse=True)
-        by_size = sorted(PRESETS, key=lambda preset: preset.width * (preset.encoder_layers + preset.decoder_layers))
+        by_size = sorted(PRESETS, key=lambda preset: (preset.width * preset.encoder_layers, preset.decoder_layers))
         assert [preset.gigabytes_a_second for preset in by_size] == sorted(preset.gigabytes_a_second for preset in PRESETS)
         assert all(preset.checkpointed < preset.gigabytes_a_second for preset in PRESETS)
 
