@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 import unicodedata
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,6 +283,11 @@ def paragraph(value: str, css: str = "") -> str:
 def listed(values: Iterable[str]) -> str:
     """Sentences below each other."""
     return f"<ul>{''.join(f'<li>{text(value)}</li>' for value in values)}</ul>"
+
+
+def player(flac: bytes, name: str) -> str:
+    """A player of the bytes of a FLAC file; the page must be a :func:`document` that embeds."""
+    return f'<audio controls preload="none" aria-label="{text(name)}" src="data:audio/flac;base64,{b64encode(flac).decode()}"></audio>'
 
 
 def folded(summary: str, content: str, *, unfolded: bool = False) -> str:

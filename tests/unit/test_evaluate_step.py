@@ -18,7 +18,9 @@ from evaluations import evaluation as complete_evaluation
 from avskrift.corpus.dataset import Clip, clip_table
 from avskrift.errors import DatasetError, EvaluationError, IntegrityError, LanguageError, ModelUnavailableError, PackageError, UsageError
 from avskrift.evaluation.check_names import CHECKS
+from avskrift.evaluation.clip_audio import read_audio
 from avskrift.evaluation.clip_results import read_clip_results
+from avskrift.evaluation.report_clips import EXAMPLES, most_changed
 from avskrift.evaluation.result_figures import figures
 from avskrift.evaluation.result_file import read_evaluation
 from avskrift.evaluation.subject import Load
@@ -106,7 +108,8 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_the_folder_holds_the_evaluation_the_clips_and_the_report(config: Config) -> None:
     result = run_with(config, Scripted)
-    assert sorted(file.name for file in result.folder.iterdir()) == ["clips.jsonl", "evaluation.json", "model_card.md", "report.html"]
+    written = ["audio", "clips.jsonl", "evaluation.json", "model_card.md", "report.html"]
+    assert sorted(file.name for file in result.folder.iterdir()) == written
     assert read_evaluation(result.folder) == result.evaluation
     assert "## Word error rate\n\n25 clips" in (result.folder / "model_card.md").read_text(encoding="utf-8")
     assert result.evaluation.language == "sv"
@@ -117,6 +120,18 @@ def test_the_folder_holds_the_evaluation_the_clips_and_the_report(config: Config
     assert len(clips) == 25
     assert (clips[0].reference, clips[0].baseline, clips[0].candidate) == (SENTENCE, "Det regnar", SENTENCE)
     assert "60.0 %" in (result.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_clips_that_the_report_shows_can_be_listened_to_in_it(config: Config) -> None:
+    result = run_with(config, Scripted)
+    clips = read_clip_results(result.folder)
+    audio = read_audio(result.folder, clips)
+    assert sorted(audio) == sorted(clip.clip_id for clip in most_changed(clips))
+    assert {flac[:4] for flac in audio.values()} == {b"fLaC"}
+    assert len(list((result.folder / "audio").iterdir())) == EXAMPLES
+    report = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert report.count("<audio controls") == EXAMPLES
+    assert "media-src data:" in report
 
 
 def test_the_metrics_are_those_of_the_evaluation(config: Config) -> None:

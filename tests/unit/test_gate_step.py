@@ -8,8 +8,10 @@ import pytest
 from evaluations import BASELINE, CANDIDATE, changed, clip_results, evaluation, write_evaluation
 
 from avskrift.errors import UsageError
+from avskrift.evaluation.clip_audio import write_audio
 from avskrift.evaluation.decision_file import read_decision
 from avskrift.evaluation.policy import Policy
+from avskrift.evaluation.report_clips import worst
 from avskrift.evaluation.result_file import evaluation_seal
 from avskrift.steps.gate.step import Config, Result, run
 
@@ -33,6 +35,14 @@ def test_a_good_evaluation_passes_and_the_decision_is_on_disk_with_its_pages(tmp
     assert sorted(file.name for file in result.folder.iterdir()) == FILES
     for page in FILES[1:]:
         assert "Passed" in (result.folder / page).read_text(encoding="utf-8")
+
+
+def test_the_decisions_report_plays_the_clips_that_evaluate_left(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "evaluation")
+    clips = clip_results()
+    write_audio(tmp_path / "evaluation", clips, {worst(clips)[0].clip_id: b"fLaC and so on"})
+    report = (decided(tmp_path).folder / "report.html").read_text(encoding="utf-8")
+    assert f'aria-label="Clip {worst(clips)[0].clip_id}" src="data:audio/flac;base64,ZkxhQyBhbmQgc28gb24="' in report
 
 
 @pytest.mark.parametrize(

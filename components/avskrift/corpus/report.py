@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -203,8 +202,7 @@ def _heard(heard: Sequence[HeardRejection]) -> str:
 def _player(heard: HeardRejection) -> str:
     if not heard.audio:
         return '<br><span class="quiet">No audio to listen to.</span>'
-    name = pages.text(f"Refused clip {heard.rejection.clip_id}")
-    return f'<audio controls preload="none" aria-label="{name}" src="data:audio/flac;base64,{b64encode(heard.audio).decode()}"></audio>'
+    return pages.player(heard.audio, f"Refused clip {heard.rejection.clip_id}")
 
 
 def _examples(dataset: Dataset) -> str:

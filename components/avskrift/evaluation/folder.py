@@ -1,12 +1,14 @@
-"""The evaluation folder: ``evaluation.json``, ``clips.jsonl``, ``report.html`` and the model's card, written whole or not at all."""
+"""The evaluation folder: figures, clips, their audio, the report and the card of the model, written whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from avskrift.errors import EvaluationError
+from avskrift.evaluation.clip_audio import write_audio
 from avskrift.evaluation.clip_results import ClipResult, write_clip_results
 from avskrift.evaluation.report import render_report
 from avskrift.evaluation.report_markdown import card_lines
@@ -18,10 +20,17 @@ from avskrift.whisper.card import model_card
 from avskrift.whisper.package import PackageDescription
 
 
-def write_evaluation(out: Path, evaluation: Evaluation, clips: Sequence[ClipResult], candidate: PackageDescription) -> Evaluation:
+def write_evaluation(
+    out: Path,
+    evaluation: Evaluation,
+    clips: Sequence[ClipResult],
+    candidate: PackageDescription,
+    audio: Mapping[str, bytes] = MappingProxyType({}),
+) -> Evaluation:
     """Write the folder ``out``; an older one is replaced. What is written names the digest of the clips' results.
 
-    ``candidate`` describes the package that was measured, for its card with the error rates.
+    ``candidate`` describes the package that was measured, for its card with the error rates; ``audio`` holds FLAC by
+    clip_id, of the clips that the report shows.
 
     Raises:
         EvaluationError: a figure is not finite, out of its range or at odds with another; nothing is written.
@@ -36,6 +45,7 @@ def write_evaluation(out: Path, evaluation: Evaluation, clips: Sequence[ClipResu
             write_result(folder, written)
         except ValueError as error:
             raise EvaluationError(f"{out}: a figure or text cannot be written as JSON ({error}); evaluate the package again") from error
-        (folder / REPORT_FILE).write_text(render_report(written, clips), encoding="utf-8")
+        write_audio(folder, clips, audio)
+        (folder / REPORT_FILE).write_text(render_report(written, clips, audio=audio), encoding="utf-8")
         (folder / CARD_FILE).write_text(model_card(candidate, card_lines(written)), encoding="utf-8")
     return written

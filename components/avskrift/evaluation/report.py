@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from avskrift import pages
 from avskrift.evaluation import report_sections as sections
@@ -16,8 +17,10 @@ from avskrift.evaluation.result import Evaluation
 _PAGE = Path(__file__).with_name("report_page.html")
 
 
-def render_report(evaluation: Evaluation, clips: Sequence[ClipResult], decision: Decision | None = None) -> str:
-    """The report as one HTML document, the decision first.
+def render_report(
+    evaluation: Evaluation, clips: Sequence[ClipResult], decision: Decision | None = None, audio: Mapping[str, bytes] = MappingProxyType({})
+) -> str:
+    """The report as one HTML document, the decision first. ``audio`` holds FLAC by clip_id, of the clips to listen to.
 
     Figures that cannot be right are named instead of being shown: a rejection of an evaluation that was tampered with has a
     page too.
@@ -25,12 +28,13 @@ def render_report(evaluation: Evaluation, clips: Sequence[ClipResult], decision:
     return pages.document(
         _PAGE,
         title=wording.title(evaluation),
+        embeds=bool(audio),
         decision=_decision_section(decision),
-        sections=wording.sound_or_why_not(evaluation, lambda: _sections(evaluation, clips), _unsound_section),
+        sections=wording.sound_or_why_not(evaluation, lambda: _sections(evaluation, clips, audio), _unsound_section),
     )
 
 
-def _sections(evaluation: Evaluation, clips: Sequence[ClipResult]) -> str:
+def _sections(evaluation: Evaluation, clips: Sequence[ClipResult], audio: Mapping[str, bytes]) -> str:
     return "\n".join(
         [
             sections.error_rate_section(evaluation),
@@ -41,8 +45,8 @@ def _sections(evaluation: Evaluation, clips: Sequence[ClipResult]) -> str:
             sections.short_context_section(evaluation),
             sections.retention_section(evaluation),
             sections.speed_section(evaluation),
-            worst_section(clips, evaluation.language),
-            changed_section(clips, evaluation.language),
+            worst_section(clips, evaluation.language, audio),
+            changed_section(clips, evaluation.language, audio),
             sections.method_section(evaluation),
         ]
     )

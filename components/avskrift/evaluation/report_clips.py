@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -21,32 +21,43 @@ _LEGEND = (
 )
 
 
-def worst_section(clips: Sequence[ClipResult], language: str) -> str:
+def worst(clips: Sequence[ClipResult]) -> list[ClipResult]:
     """The clips in which the candidate gets most words wrong."""
     wrong = [clip for clip in clips if clip.candidate_errors > 0]
-    chosen = sorted(wrong, key=lambda clip: (-clip.candidate_errors, clip.reference_words, clip.clip_id))[:EXAMPLES]
-    said = f"The candidate gets words wrong in {len(wrong):,} of {len(clips):,} clips. These are the {len(chosen)} with most."
-    return pages.section("Worst clips", pages.paragraph(said, "quiet"), _LEGEND, _listed(chosen, language))
+    return sorted(wrong, key=lambda clip: (-clip.candidate_errors, clip.reference_words, clip.clip_id))[:EXAMPLES]
 
 
-def changed_section(clips: Sequence[ClipResult], language: str) -> str:
+def most_changed(clips: Sequence[ClipResult]) -> list[ClipResult]:
     """The clips in which candidate and baseline differ most, better and worse together."""
-    better = sum(clip.candidate_errors < clip.baseline_errors for clip in clips)
     changed = [clip for clip in clips if clip.candidate_errors != clip.baseline_errors]
-    chosen = sorted(changed, key=lambda clip: (-abs(clip.candidate_errors - clip.baseline_errors), clip.reference_words, clip.clip_id))
+    by_change = sorted(changed, key=lambda clip: (-abs(clip.candidate_errors - clip.baseline_errors), clip.reference_words, clip.clip_id))
+    return by_change[:EXAMPLES]
+
+
+def worst_section(clips: Sequence[ClipResult], language: str, audio: Mapping[str, bytes]) -> str:
+    """The :func:`worst` clips; ``audio`` holds FLAC by clip_id, of those that can be listened to."""
+    wrong, chosen = sum(clip.candidate_errors > 0 for clip in clips), worst(clips)
+    said = f"The candidate gets words wrong in {wrong:,} of {len(clips):,} clips. These are the {len(chosen)} with most."
+    return pages.section("Worst clips", pages.paragraph(said, "quiet"), _LEGEND, _listed(chosen, language, audio))
+
+
+def changed_section(clips: Sequence[ClipResult], language: str, audio: Mapping[str, bytes]) -> str:
+    """The :func:`most_changed` clips."""
+    better = sum(clip.candidate_errors < clip.baseline_errors for clip in clips)
+    changed = sum(clip.candidate_errors != clip.baseline_errors for clip in clips)
     said = (
-        f"Against the baseline {better:,} of {len(clips):,} clips improved, {len(changed) - better:,} worsened and "
-        f"{len(clips) - len(changed):,} kept their number of errors. These changed most."
+        f"Against the baseline {better:,} of {len(clips):,} clips improved, {changed - better:,} worsened and "
+        f"{len(clips) - changed:,} kept their number of errors. These changed most."
     )
-    return pages.section("Most changed clips", pages.paragraph(said, "quiet"), _LEGEND, _listed(chosen[:EXAMPLES], language))
+    return pages.section("Most changed clips", pages.paragraph(said, "quiet"), _LEGEND, _listed(most_changed(clips), language, audio))
 
 
-def _listed(clips: Iterable[ClipResult], language: str) -> str:
-    items = "".join(f"<li>{_clip(clip, language)}</li>" for clip in clips)
+def _listed(clips: Iterable[ClipResult], language: str, audio: Mapping[str, bytes]) -> str:
+    items = "".join(f"<li>{_clip(clip, language, audio.get(clip.clip_id, b''))}</li>" for clip in clips)
     return f'<ol class="heard">{items}</ol>' if items else _NONE
 
 
-def _clip(clip: ClipResult, language: str) -> str:
+def _clip(clip: ClipResult, language: str, flac: bytes) -> str:
     verdict, tongue = _change(clip), f'dir="auto" lang="{pages.text(language)}"'
     wrong = f"wrong: baseline {clip.baseline_errors:,}, candidate {clip.candidate_errors:,}"
     columns = "".join(map(_column, _columns(clip, language)))
@@ -55,6 +66,7 @@ def _clip(clip: ClipResult, language: str) -> str:
     return (
         f'<p><code>{pages.text(clip.clip_id) or pages.NOTHING}</code> <strong class="{verdict.css}">{verdict.words}</strong></p>'
         f'<p class="quiet">{clip.duration_s:.1f} s, {clip.reference_words:,} words; {wrong}</p>'
+        f"{pages.player(flac, f'Clip {clip.clip_id}') if flac else ''}"
         '<div class="aligned"><div class="rows"><span>Reference</span><span>Baseline</span><span>Candidate</span></div>'
         f'<div class="words" {tongue}>{columns}</div></div><dl class="written">{written}</dl>'
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from avskrift.corpus.dataset import SPLITS, Dataset, open_dataset
 from avskrift.errors import DatasetError, IntegrityError, ModelUnavailableError, UsageError
 from avskrift.evaluation.check_names import CHECKS, check_names
+from avskrift.evaluation.clip_audio import shown_audio
 from avskrift.evaluation.evaluate import evaluate
 from avskrift.evaluation.folder import write_evaluation
 from avskrift.evaluation.hearing import BATCH_SIZE, Engine
@@ -114,7 +115,8 @@ def run_with(config: Config, load: Load) -> Result:
     )
     if second and base:
         evaluation = replace(evaluation, retention=measure_retention(candidate, base, second, engine))
-    return Result(folder=folder, evaluation=write_evaluation(folder, evaluation, clips, candidate.package.description))
+    audio = shown_audio(dataset, config.split, clips)
+    return Result(folder=folder, evaluation=write_evaluation(folder, evaluation, clips, candidate.package.description, audio))
 
 
 def _check(config: Config) -> None:

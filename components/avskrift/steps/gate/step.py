@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avskrift.errors import StorageError
+from avskrift.evaluation.clip_audio import read_audio
 from avskrift.evaluation.clip_results import read_clip_results
 from avskrift.evaluation.decision import Decision, asked_override
 from avskrift.evaluation.decision_file import DECISION_FILE, write_decision
@@ -90,7 +91,7 @@ def run(config: Config) -> Result:
     evaluation = read_evaluation(Path(config.evaluation))
     clips = read_clip_results(Path(config.evaluation), sha256=evaluation.clips_sha256)
     decision = decide(evaluation, config.policy, package_sha256=config.package_sha256, clips=clips, override=override)
-    _write_text(folder / REPORT_FILE, render_report(evaluation, clips, decision))
+    _write_text(folder / REPORT_FILE, render_report(evaluation, clips, decision, read_audio(Path(config.evaluation), clips)))
     _write_text(folder / SUMMARY_FILE, render_markdown(evaluation, decision))
     write_decision(folder, decision)  # last: where it stands, all of it stands
     _log_decision(decision)
