@@ -38,7 +38,7 @@ _threads_as_before = small_training.threads_as_before
 CPU = torch.device("cpu")
 _POSITIONS = "model.encoder.embed_positions.weight"  # never trained
 JOB = "a" * 64
-TRAINING = TrainingConfig(epochs=2, learning_rate=3e-3, batch_seconds=4, checkpoint_minutes=0, device="cpu", threads=1)
+TRAINING = TrainingConfig(epochs=2, empty_share=0.0, learning_rate=3e-3, batch_seconds=4, checkpoint_minutes=0, device="cpu", threads=1)
 # Where only a signal makes a checkpoint, and chance and an average have a state.
 SELDOM = replace(TRAINING, checkpoint_minutes=60, spec_augment_share=0.5, activation_dropout=0.2, speed_share=0.5, ema_decay=0.9)
 

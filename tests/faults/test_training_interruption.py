@@ -32,7 +32,7 @@ _threads_as_before = small_training.threads_as_before
 
 JOB = "a" * 64
 # Two epochs; a checkpoint after every step; one thread, so that sums are made in one order.
-TRAINING = TrainingConfig(epochs=2, learning_rate=3e-3, batch_seconds=12, checkpoint_minutes=0, device="cpu", threads=1)
+TRAINING = TrainingConfig(epochs=2, empty_share=0.0, learning_rate=3e-3, batch_seconds=12, checkpoint_minutes=0, device="cpu", threads=1)
 TWENTY = TrainingConfig(
     epochs=3, max_steps=20, learning_rate=3e-3, batch_seconds=2.5, validate_steps=9, checkpoint_minutes=0, device="cpu", threads=1
 )

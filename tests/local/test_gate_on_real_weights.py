@@ -21,8 +21,8 @@ from avskrift.whisper.transcript import Options
 
 pytestmark = pytest.mark.weights
 
-# Between what models adapted by the demo showed and what the unadapted one did, with room for a few words heard otherwise on another CPU.
-BOUNDS = Policy(max_context_loss=0.15, max_hallucinated_words=3.0)
+# The defaults. A model that the demo adapted passes both rules, or `make demo` ends without a promotion.
+BOUNDS = Policy()
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,7 @@ def test_an_unadapted_model_is_refused_short_contexts_and_what_it_hears_around_s
     assert not _passes("max_context_loss", "short_context", short)
 
     hallucination = measure_hallucination(as_packaged, language="sv", speech=clips)
+    print(f"words a minute where nobody speaks: {hallucination.words_a_minute.value:.1f}; WER lost at short contexts: {short.loss}")
     assert not _passes("max_hallucinated_words", "hallucination", hallucination)
 
 

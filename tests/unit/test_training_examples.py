@@ -323,7 +323,7 @@ class TestSizes:
 
 
 def _maker(tokenizer: Path, clips: Sequence[Clip], **options: Any) -> BatchMaker:
-    return BatchMaker(clips, tokenizer, TrainingConfig(**options))
+    return BatchMaker(clips, tokenizer, TrainingConfig(**({"empty_share": 0.0} | options)))
 
 
 def _make(tokenizer: Path, clips: Sequence[Clip], *windows: Window, seed: Sequence[int] = SEED, **options: Any) -> Batch:

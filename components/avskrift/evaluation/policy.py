@@ -40,7 +40,7 @@ class Policy:
     max_slice_loss: float = _bound(
         0.0, "By how much the WER of any slice may be above the baseline's, beyond chance", most=1.0, may_be_off=True
     )
-    max_hallucinated_words: float = _bound(10.0, "Words a minute that may be heard where nobody speaks", may_be_off=True)
+    max_hallucinated_words: float = _bound(5.0, "Words a minute that may be heard where nobody speaks", may_be_off=True)
     max_looped: float = _bound(0.02, "Share of the clips whose text may repeat itself", most=1.0, may_be_off=True)
     max_context_loss: float = _bound(
         0.15,

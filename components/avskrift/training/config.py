@@ -64,7 +64,7 @@ class TrainingConfig:
     )
     micro_batch_seconds: float = _option(0.0, "Seconds of audio that one GPU takes at once; 0 for what its memory holds.", at_least=0)
     packed_share: float = _share(0.5, "Share of the clips trained inside windows of several clips with timestamps.")
-    empty_share: float = _share(0.0, "Windows of silence or noise with an empty transcript, as a share of the clips.")
+    empty_share: float = _share(0.05, "Windows of silence or noise with an empty transcript, as a share of the clips.")
     previous_text_share: float = _share(0.0, "Share of the windows that are given another sentence as previous text.")
     bpe_dropout: float = _share(0.0, "Share of the merges of subwords that are left out, so that words are met in other pieces.")
     spec_augment_share: float = _share(0.0, "Share of the windows of whose spectrogram stretches of time and bands are masked.")

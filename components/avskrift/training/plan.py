@@ -123,8 +123,7 @@ def learns_start(config: TrainingConfig) -> bool:
 def _edges(sizes: Sequence[ClipSize], config: TrainingConfig, turns: Sequence[int], buckets: int) -> tuple[float, ...]:
     """Edges that suit the first epoch; the last holds any window of any epoch."""
     durations = [window.duration_s for step in plan_epoch(sizes, config, 0, turns=turns) for window in step]
-    made_of_any_length = config.packed_share or config.empty_share
-    longest = WINDOW_SECONDS if made_of_any_length else max(size.duration_s for size in sizes)
+    longest = WINDOW_SECONDS if config.packed_share else max(size.duration_s for size in sizes)
     return bucket_edges([*durations, longest], buckets)
 
 

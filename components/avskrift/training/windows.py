@@ -25,7 +25,6 @@ NO_CLIP = -1
 _LENGTH_JITTER = 0.15  # windows within some 15 % of a length may share a batch, in an order that changes each epoch
 _STEPS_AN_EPOCH = 40
 _STEP_SECONDS_AT_LEAST, _STEP_SECONDS_AT_MOST = 40.0, 640.0  # some ten clips of a tiny corpus, some 150 of a large one
-_EMPTY_SECONDS = (1.0, WINDOW_SECONDS)
 _EDGE_GRID_SECONDS = 0.5
 
 
@@ -137,7 +136,8 @@ def _windows(
     extra = random.Random(f"{config.seed}/{epoch}/extra")
     if config.previous_text_share:
         windows = [_with_previous(window, order, config.previous_text_share, extra) for window in windows]
-    return windows + [Window((), extra.uniform(*_EMPTY_SECONDS)) for _ in range(round(len(order) * config.empty_share))]
+    # As long as the windows of speech: nobody's silence shall be told by its length, nor cost more than its share.
+    return windows + [Window((), extra.choice(windows).duration_s) for _ in range(round(len(order) * config.empty_share))]
 
 
 def _with_previous(window: Window, order: Sequence[int], share: float, chance: random.Random) -> Window:

@@ -16,7 +16,7 @@ def gate(
     comparison: str = "better",
     margin: float = 0.005,
     max_slice_loss: float = 0.0,
-    max_hallucinated_words: float = 10.0,
+    max_hallucinated_words: float = 5.0,
     max_looped: float = 0.02,
     max_context_loss: float = 0.15,
     max_long_form_loss: float = 0.1,
