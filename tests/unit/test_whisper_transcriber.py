@@ -204,7 +204,7 @@ class TestAShortRecording:
         self, model: Any, tokens: WhisperTokens, policy: Policy, expected: set[int]
     ) -> None:
         watched = Watched(model)
-        engine = CTranslate2Transcriber(watched, tokens, EncoderContext(policy=policy))
+        engine = CTranslate2Transcriber(watched, tokens, EncoderContext(policy=policy, minimum_frames=100))
         engine.transcribe([noise(seconds) for seconds in (0.2, 1.0, 1.001, 4.4, 30.0)], Options(timestamps="word"))
         assert {shape[-1] for shape in watched.encoded} == expected
         assert {shape[1] for shape in watched.encoded} == {80}

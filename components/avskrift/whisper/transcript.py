@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from avskrift.errors import UsageError
+
 Task = Literal["transcribe", "translate"]
 Timestamps = Literal["none", "segment", "word"]
 Audio = npt.NDArray[np.float32]  # shape (samples,), 16 kHz mono, in [-1, 1]
@@ -78,6 +80,13 @@ class Options:
     prompt: str | None = None
     beam_size: int = 1
     temperatures: tuple[float, ...] = (0.0,)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a way to decode that there is not."""
+        if self.beam_size < 1:
+            raise UsageError(f"beam size {self.beam_size}: 1 decodes greedily, more by beam")
+        if not self.temperatures or not all(temperature >= 0 for temperature in self.temperatures):
+            raise UsageError(f"temperatures {self.temperatures}: give one at least, each 0 or more")
 
 
 class Transcriber(Protocol):
