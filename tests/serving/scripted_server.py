@@ -17,9 +17,10 @@ from avskrift.errors import LanguageError
 from avskrift.serving.__main__ import leave, main
 from avskrift.serving.settings import Settings
 from avskrift.whisper.package import ModelPackage
-from avskrift.whisper.transcript import Audio, Options, Segment, Transcript
+from avskrift.whisper.transcript import Audio, Options, Segment, Transcript, Word
 
 SPOKEN = "Kanariefågeln sjöng & teg <tyst>."
+TRANSLATED = "The canary sang & was quiet."
 SILENT_SECONDS = 2.0  # nothing was said
 BREAKING_SECONDS = 3.0  # the engine fails, and its exception quotes the transcript
 HANGING_SECONDS = 4.0  # the engine does not answer before the file HANG_FOLDER/released exists
@@ -46,7 +47,8 @@ class ScriptedTranscriber:
             raise RuntimeError(f"the engine failed on {SPOKEN!r}")
         if seconds == HANGING_SECONDS:
             _hang(Path(os.environ[HANG_FOLDER]))
-        said = "" if seconds == SILENT_SECONDS else f"{options.prompt or ''}{SPOKEN}"
+        spoken = TRANSLATED if options.task == "translate" else SPOKEN
+        said = "" if seconds == SILENT_SECONDS else f"{options.prompt or ''}{spoken}"
         return _transcript(samples, options, said)
 
 
@@ -59,13 +61,26 @@ def _transcript(samples: Audio, options: Options, text: str) -> Transcript:
     seconds = len(samples) / 16_000
     middle = seconds / 2
     halves = ((0.0, middle + 0.1, text[:14]), (middle, seconds + 1.0, text[14:]))  # they overlap, and outlast the recording
-    segments = tuple(Segment(start_s=start, end_s=end, text=part, avg_logprob=-0.25, no_speech_prob=0.01) for start, end, part in halves)
+    segments = tuple(
+        Segment(start_s=start, end_s=end, text=part, avg_logprob=-0.25, no_speech_prob=0.01, words=_words(start, end, part, options))
+        for start, end, part in halves
+    )
     return Transcript(
         text=text,
         language=options.language or "sv",
         language_probability=1.0 if options.language else 0.75,
         duration_s=seconds,
         segments=segments if options.timestamps != "none" and text else (),
+    )
+
+
+def _words(start: float, end: float, text: str, options: Options) -> tuple[Word, ...]:
+    """Words of equal length, where they were asked for."""
+    said = text.split() if options.timestamps == "word" else []
+    step = (end - start) / max(1, len(said))
+    return tuple(
+        Word(start_s=start + number * step, end_s=start + (number + 1) * step, text=word, probability=0.5)
+        for number, word in enumerate(said)
     )
 
 

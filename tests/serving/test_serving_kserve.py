@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import RunningServer, base64_recording, recording
-from scripted_server import SPOKEN
+from scripted_server import SPOKEN, TRANSLATED
 
 PREDICT = "/v1/models/avskrift:predict"
 INFER = "/v2/models/avskrift/infer"
@@ -49,7 +49,7 @@ def test_v1_transcribes_base64_plain_and_wrapped_in_the_order_given(server: Runn
 def test_v1_takes_prompt_task_and_timestamps(server: RunningServer) -> None:
     response = predict(server, {"audio": base64_recording(1.5), "prompt": "Förr: ", "task": "translate", "timestamps": True})
     (prediction,) = response.json()["predictions"]
-    assert prediction["text"] == f"Förr: {SPOKEN}"
+    assert prediction["text"] == f"Förr: {TRANSLATED}"
     assert [set(segment) for segment in prediction["segments"]] == [{"start", "end", "text", "avg_logprob", "no_speech_prob"}] * 2
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import socket
 import wave
+from typing import Any
 
 import httpx
 import pytest
 from conftest import RunningServer, StartServer, recording
-from scripted_server import SILENT_SECONDS, SPOKEN
+from scripted_server import SILENT_SECONDS, SPOKEN, TRANSLATED
 
-TRANSCRIPTIONS = "/openai/v1/audio/transcriptions"
+TRANSCRIPTIONS, TRANSLATIONS = "/openai/v1/audio/transcriptions", "/openai/v1/audio/translations"
 
 
 def refused(response: httpx.Response, status: int, param: str | None, code: str | None = None) -> str:
@@ -55,6 +56,52 @@ def test_verbose_json_has_the_segments(server: RunningServer) -> None:
     answer = server.transcribe(recording(1.5), response_format="verbose_json").json()
     assert (answer["task"], answer["language"], answer["duration"], answer["text"]) == ("transcribe", "swedish", 1.5, SPOKEN)
     assert [segment["id"] for segment in answer["segments"]] == [0, 1]
+
+
+def test_words_and_segments_are_listed_as_asked_for(server: RunningServer) -> None:
+    def asked(*granularities: str) -> dict[str, Any]:
+        fields = {"response_format": "verbose_json", "timestamp_granularities[]": list(granularities)}
+        answer: dict[str, Any] = server.client.post(TRANSCRIPTIONS, files={"file": ("a.flac", recording(1.5))}, data=fields).json()
+        return answer
+
+    both = asked("word", "segment")
+    assert [word["word"] for word in both["words"]] == SPOKEN[:14].split() + SPOKEN[14:].split()
+    assert all(set(word) == {"word", "start", "end"} and word["start"] < word["end"] for word in both["words"])
+    assert len(both["segments"]) == 2
+    assert "segments" not in asked("word")
+    assert "words" not in asked("segment")
+    assert set(asked()) == set(asked("segment"))
+
+
+def test_granularities_that_are_none_or_have_no_place_are_refused(server: RunningServer) -> None:
+    def asked(fmt: str, granularity: str) -> httpx.Response:
+        return server.transcribe(recording(1.5), response_format=fmt, **{"timestamp_granularities[]": granularity})
+
+    assert "use segment or word" in refused(asked("verbose_json", "letter"), 400, "timestamp_granularities[]")
+    assert "need response_format verbose_json" in refused(asked("srt", "word"), 400, "timestamp_granularities[]")
+
+
+def test_a_translation_is_english_whatever_the_format(server: RunningServer) -> None:
+    def asked(fmt: str) -> httpx.Response:
+        return server.client.post(TRANSLATIONS, files={"file": ("a.flac", recording(1.5))}, data={"response_format": fmt})
+
+    assert asked("json").json() == {"text": TRANSLATED}
+    assert asked("text").text == f"{TRANSLATED}\n"
+    answer = asked("verbose_json").json()
+    assert (answer["task"], answer["text"]) == ("translate", TRANSLATED)
+
+
+def test_a_translation_takes_no_language(server: RunningServer) -> None:
+    answer = server.client.post(TRANSLATIONS, files={"file": ("a.flac", recording(1.5))}, data={"language": "sv"})
+    assert "no field 'language' here" in refused(answer, 400, "language", "unknown_parameter")
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/audio/translations"])
+def test_the_audio_routes_are_under_kserves_prefix_too_with_openais_errors(server: RunningServer, path: str) -> None:
+    answer = server.client.post(path, files={"file": ("a.flac", recording(1.5))})
+    assert answer.json() == {"text": SPOKEN if path.endswith("transcriptions") else TRANSLATED}
+    refused(server.client.post(path, files={"file": ("a.flac", b"")}), 422, "file", "undecodable_audio")
+    assert server.client.get("/v1/models").json() == {"models": ["avskrift"]}
 
 
 def test_silence_is_an_empty_transcript(server: RunningServer) -> None:

@@ -1,6 +1,7 @@
 """What a client is told when a request fails: one sentence in its protocol's shape, never an exception's insides.
 
-Under ``/openai/`` the shape is OpenAI's, ``{"error": {"message", "type", "param", "code"}}``; elsewhere KServe's, ``{"error": "..."}``.
+Under ``/openai/`` and ``/v1/audio/`` the shape is OpenAI's, ``{"error": {"message", "type", "param", "code"}}``; elsewhere KServe's,
+``{"error": "..."}``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from avskrift.errors import AudioError, AudioTooLargeError, AudioTypeError, AvskriftError, LanguageError
 from avskrift.logs import Log
 
-OPENAI_PREFIX = "/openai/"
+OPENAI_PREFIXES = ("/openai/", "/v1/audio/")  # the second for clients whose base URL is KServe's own /v1
 _FRAMES_LOGGED = 6
 _ABSOLUTE_PATH = re.compile(r"(?<![\w/:.<])/[\w.-]+/")
 _UNEXPECTED = "the server failed on this request; its log says where"
@@ -63,7 +64,7 @@ class Refusal(HTTPException):
 
 def answer(path: str, status: int, message: str, *, param: str | None = None, code: str | None = None) -> JSONResponse:
     """The failure in the shape of the protocol that ``path`` belongs to."""
-    if not path.startswith(OPENAI_PREFIX):
+    if not path.startswith(OPENAI_PREFIXES):
         return JSONResponse({"error": message}, status_code=status)
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": code}}, status_code=status)

@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 import unicodedata
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from avskrift.errors import UsageError
 from avskrift.text.languages import LANGUAGES
-from avskrift.whisper.transcript import Segment, Task, Transcript
+from avskrift.whisper.transcript import Segment, Task, Transcript, Word
 
 Format = Literal["json", "text", "srt", "vtt", "verbose_json"]
+Granularity = Literal["segment", "word"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+DEFAULT_GRANULARITIES: tuple[Granularity, ...] = ("segment",)
 TIMED_FORMATS: frozenset[Format] = frozenset({"srt", "vtt", "verbose_json"})  # those that need Options.timestamps
 
 
@@ -31,8 +35,12 @@ def check_format(name: str) -> Format:
     return name
 
 
-def render(transcript: Transcript, fmt: Format, *, task: Task = "transcribe") -> str | dict[str, Any]:
+def render(
+    transcript: Transcript, fmt: Format, *, task: Task = "transcribe", granularities: Collection[Granularity] = DEFAULT_GRANULARITIES
+) -> str | dict[str, Any]:
     """``transcript`` in the format: a dict for ``json`` and ``verbose_json``, else a string that ends with a newline.
+
+    ``granularities`` are the lists that ``verbose_json`` has: segments, words, or both.
 
     Subtitles have cues in the order of the segments whose times never overlap nor run backwards, whatever the model said;
     a transcript without segments is one cue, one without words has none (an empty string in SubRip, which has no header).
@@ -41,7 +49,7 @@ def render(transcript: Transcript, fmt: Format, *, task: Task = "transcribe") ->
         case "json":
             return {"text": transcript.text}
         case "verbose_json":
-            return _verbose(transcript, task)
+            return _verbose(transcript, task, granularities)
         case "srt":
             return "".join(f"{number}\n{_times(cue, ',')}\n{cue.text}\n\n" for number, cue in enumerate(_cues(transcript), start=1))
         case "vtt":
@@ -50,14 +58,21 @@ def render(transcript: Transcript, fmt: Format, *, task: Task = "transcribe") ->
             return transcript.text + "\n"
 
 
-def _verbose(transcript: Transcript, task: Task) -> dict[str, Any]:
+def _verbose(transcript: Transcript, task: Task, granularities: Collection[Granularity]) -> dict[str, Any]:
+    segments = [_verbose_segment(number, segment) for number, segment in enumerate(transcript.segments)]
+    words = [_verbose_word(word) for segment in transcript.segments for word in segment.words]
     return {
         "task": task,
         "language": LANGUAGES.get(transcript.language, transcript.language),  # OpenAI answers with the English name
         "duration": _figure(transcript.duration_s),
         "text": transcript.text,
-        "segments": [_verbose_segment(number, segment) for number, segment in enumerate(transcript.segments)],
+        **({"segments": segments} if "segment" in granularities else {}),
+        **({"words": words} if "word" in granularities else {}),
     }
+
+
+def _verbose_word(word: Word) -> dict[str, Any]:
+    return {"word": word.text, "start": _figure(word.start_s), "end": _figure(word.end_s)}
 
 
 def _verbose_segment(number: int, segment: Segment) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from avskrift.serving.answers import OPENAI_PREFIX, Refusal, answer_to
+from avskrift.serving.answers import OPENAI_PREFIXES, Refusal, answer_to
 from avskrift.serving.settings import Settings
 
 _OVERHEAD_BYTES = 64 << 10  # of a body besides the recording: form fields, boundaries, JSON around the base64
@@ -67,9 +67,9 @@ class Guards:
         return limited
 
     def _limit(self, scope: Scope) -> int:
-        """Bytes of the whole body: the recording as it is under ``/openai/``, as base64 (4 for 3) elsewhere."""
+        """Bytes of the whole body: the recording as it is where OpenAI's clients send it, as base64 (4 for 3) elsewhere."""
         recording = self._settings.max_upload_bytes
-        return _OVERHEAD_BYTES + (recording if scope["path"].startswith(OPENAI_PREFIX) else -(-recording // 3) * 4)
+        return _OVERHEAD_BYTES + (recording if scope["path"].startswith(OPENAI_PREFIXES) else -(-recording // 3) * 4)
 
     def _too_large(self) -> Refusal:
         message = f"the upload is over the limit of {self._settings.max_upload_mb:g} MB; send it in parts or compressed as FLAC or MP3"

@@ -1,4 +1,7 @@
-"""``POST /openai/v1/audio/transcriptions`` and ``GET /openai/v1/models``, as OpenAI's clients expect them."""
+"""``/openai/v1/audio/transcriptions``, ``…/translations`` and ``/openai/v1/models``, as OpenAI's clients expect them.
+
+The audio routes are under ``/v1/audio/`` too. ``/v1/models`` is KServe's.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,21 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from avskrift.errors import UsageError
 from avskrift.serving import answers
-from avskrift.serving.answers import OPENAI_PREFIX, Refusal
-from avskrift.serving.formats import FORMATS, TIMED_FORMATS, Format, check_format, render
+from avskrift.serving.answers import Refusal
+from avskrift.serving.formats import DEFAULT_GRANULARITIES, FORMATS, GRANULARITIES, TIMED_FORMATS, Format, Granularity, check_format, render
 from avskrift.serving.guards import Guards
 from avskrift.serving.model import TranscriptionModel
 from avskrift.serving.payloads import Recording
 from avskrift.text.languages import check_language
-from avskrift.whisper.transcript import Options, Timestamps
+from avskrift.whisper.transcript import Options, Task, Timestamps
 
-_FIELDS = ("file", "model", "language", "prompt", "response_format", "temperature")
+_GRANULARITIES = "timestamp_granularities[]"  # the only field that may be given more than once
+_FIELDS: Mapping[Task, tuple[str, ...]] = {
+    "transcribe": ("file", "model", "language", "prompt", "response_format", "temperature", _GRANULARITIES),
+    "translate": ("file", "model", "prompt", "response_format", "temperature"),
+}
+_MOST_FIELDS = 16
+_AUDIO_PREFIXES = ("/openai/v1/audio", "/v1/audio")
 _ALIAS = "whisper-1"  # the model that OpenAI's clients name by default
 _MEDIA_TYPES: Mapping[Format, str] = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 
@@ -35,37 +44,48 @@ def furnish(app: FastAPI, model: TranscriptionModel) -> None:
 
 def router(model: TranscriptionModel) -> APIRouter:
     """The OpenAI routes over ``model``."""
-    routes = APIRouter(prefix=f"{OPENAI_PREFIX}v1", tags=["OpenAI"])
+    routes = APIRouter(tags=["OpenAI"])
 
-    @routes.post("/audio/transcriptions", response_model=None)
-    async def transcriptions(request: Request) -> Response:
-        fields = await _read_form(request, largest_file=model.settings.max_upload_bytes)
+    async def heard(request: Request, task: Task) -> Response:
+        fields = await _read_form(request, task, largest_file=model.settings.max_upload_bytes)
         fmt = _response_format(fields)
+        granularities = _granularities(fields, fmt)
         _check_model(fields, served=model.name)
         _check_temperature(fields)
-        options = _options(fields, timestamps="segment" if fmt in TIMED_FORMATS else "none")
+        timestamps: Timestamps = "word" if "word" in granularities else "segment" if fmt in TIMED_FORMATS else "none"
+        options = _options(fields, task, timestamps=timestamps)
         (transcript,) = await model.transcribe([Recording(data=await _read_file(fields), options=options)])
-        rendered = render(transcript, fmt)
+        rendered = render(transcript, fmt, task=task, granularities=granularities)
         if isinstance(rendered, str):
             return PlainTextResponse(rendered, media_type=_MEDIA_TYPES[fmt])
         return JSONResponse(rendered)
 
-    @routes.get("/models")
+    async def transcriptions(request: Request) -> Response:
+        return await heard(request, "transcribe")
+
+    async def translations(request: Request) -> Response:
+        return await heard(request, "translate")
+
+    for prefix in _AUDIO_PREFIXES:
+        routes.post(f"{prefix}/transcriptions", response_model=None)(transcriptions)
+        routes.post(f"{prefix}/translations", response_model=None)(translations)
+
+    @routes.get("/openai/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model_card(model)]}
 
     return routes
 
 
-async def _read_form(request: Request, *, largest_file: int) -> FormData:
-    """The multipart fields, each at most once.
+async def _read_form(request: Request, task: Task, *, largest_file: int) -> FormData:
+    """The multipart fields of a route, each at most once but for the granularities.
 
     Raises:
         Refusal: another content type, a broken body, an unknown field or one that is given twice.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refusal(HTTPStatus.BAD_REQUEST, "the body must be multipart/form-data with the recording in the field 'file'", param="file")
-    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=len(_FIELDS))
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=_MOST_FIELDS)
     parser.spool_max_size = largest_file  # in memory, which the body's limit bounds: a read-only root has no disk to spool to
     try:
         form = await parser.parse()
@@ -73,9 +93,10 @@ async def _read_form(request: Request, *, largest_file: int) -> FormData:
         raise Refusal(HTTPStatus.BAD_REQUEST, f"the multipart body cannot be read: {error.message}") from error
     names = [name for name, _ in form.multi_items()]
     for name in names:
-        if name not in _FIELDS:
-            raise Refusal(HTTPStatus.BAD_REQUEST, f"no field {name!r} here; use {', '.join(_FIELDS)}", param=name, code="unknown_parameter")
-        if names.count(name) > 1:
+        if name not in _FIELDS[task]:
+            known = ", ".join(_FIELDS[task])
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"no field {name!r} here; use {known}", param=name, code="unknown_parameter")
+        if names.count(name) > 1 and name != _GRANULARITIES:
             raise Refusal(HTTPStatus.BAD_REQUEST, f"the field {name!r} is given more than once; give it once", param=name)
     return form
 
@@ -89,9 +110,23 @@ async def _read_file(form: FormData) -> bytes:
     return data
 
 
-def _options(form: FormData, *, timestamps: Timestamps) -> Options:
+def _options(form: FormData, task: Task, *, timestamps: Timestamps) -> Options:
     language = _text(form, "language")
-    return Options(language=check_language(language) if language else None, timestamps=timestamps, prompt=_text(form, "prompt") or None)
+    return Options(
+        language=check_language(language) if language else None, task=task, timestamps=timestamps, prompt=_text(form, "prompt") or None
+    )
+
+
+def _granularities(form: FormData, fmt: Format) -> tuple[Granularity, ...]:
+    """The lists of times that were asked for; segments where none was. As OpenAI's API has it, verbose_json alone has a choice."""
+    asked = form.getlist(_GRANULARITIES)
+    for name in asked:
+        if name not in GRANULARITIES:
+            message = f"no timestamp granularity {name!r}; use {' or '.join(GRANULARITIES)}"
+            raise Refusal(HTTPStatus.BAD_REQUEST, message, param=_GRANULARITIES)
+    if asked and fmt != "verbose_json":
+        raise Refusal(HTTPStatus.BAD_REQUEST, "timestamp granularities need response_format verbose_json", param=_GRANULARITIES)
+    return tuple(one for one in GRANULARITIES if one in asked) or DEFAULT_GRANULARITIES
 
 
 def _response_format(form: FormData) -> Format:
