@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from avskrift.audio.limited import Children, Limits, Note, available_cores
+from avskrift.audio.limited import Children, Limits, Note
 from avskrift.errors import AudioError, StepFailedError
 
 LIMITS = Limits(memory_bytes=128 << 20, cpu_seconds=1)
@@ -169,7 +169,3 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     assert pids
     psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
     assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
-
-
-def test_there_is_at_least_one_core_and_no_more_than_the_machine_has() -> None:
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from avskrift import cores
 from avskrift.evaluation import machine
 from avskrift.evaluation.machine import machine as describe
 
@@ -11,10 +12,11 @@ from avskrift.evaluation.machine import machine as describe
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine of which nothing is known: no /proc, no limits, an empty PATH, which is the folder that is returned."""
-    for name in ("_CPU_INFO", "_CPU_QUOTA", "_MEMORY_LIMIT"):
+    for name in ("_CPU_INFO", "_MEMORY_LIMIT"):
         monkeypatch.setattr(machine, name, tmp_path / name)
+    monkeypatch.setattr(cores, "_CPU_QUOTA", tmp_path / "_CPU_QUOTA")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     return tmp_path
 
 

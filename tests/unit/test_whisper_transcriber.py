@@ -16,6 +16,7 @@ import pytest
 
 from avskrift.audio.constants import SAMPLE_RATE, WINDOW_SECONDS
 from avskrift.errors import LanguageError, PackageError, UsageError
+from avskrift.whisper import transcriber
 from avskrift.whisper.package import EncoderContext, ModelPackage
 from avskrift.whisper.tokens import TimedText, WhisperTokens
 from avskrift.whisper.transcriber import ENGINE_VERSION, CTranslate2Transcriber, load_transcriber
@@ -420,6 +421,14 @@ def test_the_engine_says_what_figures_hang_on(engine: CTranslate2Transcriber) ->
 
 def test_no_recordings_give_no_transcripts(engine: CTranslate2Transcriber) -> None:
     assert engine.transcribe([], SWEDISH) == []
+
+
+def test_the_engine_gets_the_containers_cores_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcriber, "available_cores", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert transcriber._threads() == 7
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert transcriber._threads() == 0
 
 
 def test_threads_may_share_an_engine(engine: CTranslate2Transcriber) -> None:

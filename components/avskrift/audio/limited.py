@@ -53,16 +53,6 @@ class Limits:
     cpu_seconds: int = 20
 
 
-def available_cores() -> int:
-    """How many cores this process may use: its affinity, and the quota of its control group (a container's limit)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no control groups of version 2, or "max"
-        return cores
-
-
 class Children(Generic[T, R]):
     """Up to ``count`` processes that call ``function``, a picklable function; they are started when there is work for them."""
 

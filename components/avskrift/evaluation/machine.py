@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import psutil
 
+from avskrift.cores import core_share
+
 _CPU_INFO = Path("/proc/cpuinfo")
-_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _NVIDIA_SECONDS = 20
 
@@ -22,7 +22,7 @@ def machine() -> str:
 
     Cores and memory are those that this process may use: in a container, its limits.
     """
-    cores, memory, gpus = _cores(), _memory_gb(), _gpus()
+    cores, memory, gpus = core_share(), _memory_gb(), _gpus()
     of_model = f" of {model}" if (model := _cpu_model()) else ""
     return ", ".join(
         [
@@ -31,15 +31,6 @@ def machine() -> str:
             *gpus,
         ]
     )
-
-
-def _cores() -> float:
-    """Of the cores that the process may run on, those that its container may keep busy."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    with suppress(OSError, ValueError, ZeroDivisionError):
-        quota, period = _CPU_QUOTA.read_text(encoding="ascii").split()
-        return min(cores, round(int(quota) / int(period), 1))
-    return cores
 
 
 def _cpu_model() -> str:

@@ -20,7 +20,7 @@ class Settings:
 
     max_upload_mb: float = 25.0  # MiB of one recording, as the OpenAI API has it
     max_audio_seconds: float = 1800.0  # of all recordings in one request together
-    threads: int = 0  # 0: the engine chooses
+    threads: int = 0  # 0: as many as the container has cores
     device: Device = "auto"
     grace_seconds: int = 10  # what a request in flight gets when the server is told to stop
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from avskrift.cores import available_cores
 from avskrift.errors import AvskriftError
 from avskrift.training.examples import Batch, BatchMaker
 from avskrift.training.plan import Part
@@ -25,7 +25,7 @@ def worker_count(configured: int, device: torch.device, processes: int) -> int:
         return configured
     if device.type == "cpu":
         return 0
-    return max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // processes - 1))
+    return max(1, min(_MOST_WORKERS, available_cores() // processes - 1))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ written becomes segments, with words where they are asked for (:mod:`~avskrift.w
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -19,6 +20,7 @@ import numpy as np
 
 from avskrift.audio.constants import FRAMES_PER_POSITION, FRAMES_PER_SECOND, HOP_LENGTH, SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
 from avskrift.audio.logmel import log_mel
+from avskrift.cores import available_cores
 from avskrift.errors import PackageError, UsageError
 from avskrift.whisper.fallback import Attempt, Reading, read
 from avskrift.whisper.package import EncoderContext, ModelPackage
@@ -46,7 +48,8 @@ _COMPUTE_TYPES = {"cpu": "int8", "cuda": "float16"}
 
 
 def load_transcriber(package: ModelPackage, *, device: str = "auto", threads: int = 0) -> CTranslate2Transcriber:
-    """Load a package's CTranslate2 model: int8 on a CPU, float16 on a GPU. ``threads`` 0 takes all cores.
+    """Load a package's CTranslate2 model: int8 on a CPU, float16 on a GPU. ``threads`` 0 takes OMP_NUM_THREADS, or
+    all cores that the container has.
 
     Raises:
         UsageError: an unknown device, or a GPU that is not there.
@@ -62,12 +65,17 @@ def load_transcriber(package: ModelPackage, *, device: str = "auto", threads: in
     ctranslate2.set_random_seed(_SEED)
     try:
         model = ctranslate2.models.Whisper(
-            str(package.ctranslate2), device=device, compute_type=_COMPUTE_TYPES[device], intra_threads=threads
+            str(package.ctranslate2), device=device, compute_type=_COMPUTE_TYPES[device], intra_threads=threads or _threads()
         )
     except (RuntimeError, ValueError) as error:
         raise PackageError(f"{package.folder}: CTranslate2 cannot load it on {device} ({error}); export it again") from error
     tokens = WhisperTokens(package.ctranslate2 / "tokenizer.json")
     return CTranslate2Transcriber(model, tokens, package.description.encoder_context)
+
+
+def _threads() -> int:
+    """CTranslate2's own default is four, whatever the machine; 0 leaves it to OMP_NUM_THREADS, where somebody set that."""
+    return 0 if os.environ.get("OMP_NUM_THREADS") else available_cores()
 
 
 class CTranslate2Transcriber:

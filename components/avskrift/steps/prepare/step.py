@@ -16,7 +16,7 @@ from typing import get_args
 
 import avskrift
 from avskrift import logs
-from avskrift.audio.limited import available_cores
+from avskrift.cores import available_cores
 from avskrift.corpus.dataset import DESCRIPTION_FILE, REJECTED_FILE, REPORT_FILE, SPLITS, SplitSummary, open_dataset
 from avskrift.corpus.exclusion import NOTHING, Excluded, excluded, opened
 from avskrift.corpus.listing import choose, survey, walk
