@@ -25,7 +25,7 @@ from avskrift.whisper.transformers_folder import copy_companions
 _threads_as_before = small_training.threads_as_before
 _PROMPT = 4
 _OTHER = 2000  # a token that the model does not write of the clips below
-CONTEXT = EncoderContext(policy="variable")
+CONTEXT = EncoderContext(policy="variable", minimum_frames=100)
 Slip = Callable[[int, list[int]], list[int]]  # clip and tokens to tokens
 
 
