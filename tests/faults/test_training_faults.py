@@ -244,10 +244,10 @@ class TestCheckpointsThatAreBroken:
     def test_where_the_newest_is_cut_short_the_one_before_is_used_and_training_ends_the_same(
         self, job: Job, whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(optimisation, "whisper_loss", _once(5, lambda loss: loss * float("nan")))
-        with pytest.raises(TrainingError):
-            job.train(tmp_path)
-        monkeypatch.undo()
+        with monkeypatch.context() as broken:
+            broken.setattr(optimisation, "whisper_loss", _once(5, lambda loss: loss * float("nan")))
+            with pytest.raises(TrainingError):
+                job.train(tmp_path)
         assert _newest(tmp_path) == "step-00000004"
         (newest,) = (tmp_path / "checkpoints").glob("*/step-00000004/weights.safetensors")
         os.truncate(newest, newest.stat().st_size // 2)
