@@ -22,7 +22,7 @@ def shown_audio(dataset: Dataset, split: str, clips: Sequence[ClipResult]) -> di
     Raises:
         DatasetError: a shard cannot be read.
     """
-    shown = {clip.clip_id for clip in (*worst(clips), *most_changed(clips))}
+    shown = _shown(clips)
     return {clip.clip_id: clip.audio for clip in dataset.clips(split) if clip.clip_id in shown} if shown else {}
 
 
@@ -42,12 +42,16 @@ def read_audio(folder: Path, clips: Sequence[ClipResult]) -> dict[str, bytes]:
     Raises:
         StorageError: a file is there and cannot be read.
     """
-    shown = {clip.clip_id for clip in (*worst(clips), *most_changed(clips))}
+    shown = _shown(clips)
     files = {clip.clip_id: _file(folder, number) for number, clip in enumerate(clips) if clip.clip_id in shown}
     try:
         return {clip_id: file.read_bytes() for clip_id, file in files.items() if file.is_file()}
     except OSError as error:
         raise StorageError(f"{folder / _FOLDER}: the clips' recordings cannot be read ({error.strerror})") from error
+
+
+def _shown(clips: Sequence[ClipResult]) -> set[str]:
+    return {clip.clip_id for clip in (*worst(clips), *most_changed(clips))}
 
 
 def _file(folder: Path, number: int) -> Path:
