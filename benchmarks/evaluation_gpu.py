@@ -20,6 +20,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,12 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, WhisperProces
 
 from avskrift.audio.constants import FRAMES_PER_POSITION
 from avskrift.corpus.dataset import Clip
+from avskrift.corpus.decoded import decoded_ahead
 from avskrift.text.normaliser import normalise
 from avskrift.whisper import torch_transcriber
 from avskrift.whisper.package import EncoderContext
 from avskrift.whisper.tokens import WhisperTokens
+from avskrift.whisper.torch_transcriber import TorchTranscriber, by_length
 from avskrift.whisper.transcript import Options
 from avskrift.whisper.transformers_folder import TOKENIZER_FILE, load_model, open_model
 
@@ -131,14 +134,14 @@ def ours(
     model = load_model(folder, device).eval()
     if device.type == "cuda":
         model = model.to(torch.bfloat16)
-    engine = torch_transcriber.TorchTranscriber(model, WhisperTokens(folder / TOKENIZER_FILE), context)
-    room = {} if options.base else {"_TOKENS_AT_LEAST": options.tokens, "_TOKENS_PER_SECOND": 0}
-    with mock.patch.multiple(torch_transcriber, BATCH_RECORDINGS={device.type: batch}, **room):
-        engine.transcribe([clip.samples() for clip in clips[:batch]], Options(language=LANGUAGE))
+    engine = TorchTranscriber(model, WhisperTokens(folder / TOKENIZER_FILE), context, at_once=batch)
+    batches = by_length([clip.duration_s for clip in clips], batch)
+    with _written_at_most(0 if options.base else options.tokens):
+        _hear(engine, clips, batches[:1])
         _reset(device)
         started = time.perf_counter()
-        heard = engine.transcribe([clip.samples() for clip in clips], Options(language=LANGUAGE))
-        wer = _wer(clips, [transcript.text for transcript in heard])
+        heard = _hear(engine, clips, batches)
+        wer = _wer([clips[number] for number in heard], list(heard.values()))
         seconds = time.perf_counter() - started
     encoded = "at 30 s" if context is _WHOLE else "at their own length"
     return Row(
@@ -149,6 +152,21 @@ def ours(
         gpu_memory_gb=_peak_gb(device),
         wer=wer if options.base else -1.0,
     )
+
+
+def _hear(engine: TorchTranscriber, clips: Sequence[Clip], batches: Sequence[Sequence[int]]) -> dict[int, str]:
+    """The texts by the clips' numbers, as validation has them."""
+    heard = {}
+    for batch in decoded_ahead(clips, batches):
+        transcripts = engine.transcribe([one.samples for one in batch], Options(language=LANGUAGE))
+        heard.update({one.number: transcript.text for one, transcript in zip(batch, transcripts, strict=True)})
+    return heard
+
+
+def _written_at_most(tokens: int) -> AbstractContextManager[Any]:
+    """Random weights never say that they are done, so that so many tokens are all that each writes; 0 leaves the engine its room."""
+    room = {"_TOKENS_AT_LEAST": tokens, "_TOKENS_PER_SECOND": 0}
+    return mock.patch.multiple(torch_transcriber, **room) if tokens else nullcontext()
 
 
 def peer(

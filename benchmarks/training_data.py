@@ -28,7 +28,7 @@ from dataset_folder import write_dataset
 from avskrift.audio.constants import SAMPLE_RATE
 from avskrift.corpus.dataset import DESCRIPTION_FILE, Clip, Dataset, open_dataset
 from avskrift.corpus.demo.sentences import digest, sentences, sentences_of
-from avskrift.corpus.demo.speakers import SPEAKERS, Speaker
+from avskrift.corpus.demo.speakers import SPEAKERS, Speaker, speakers_of
 from avskrift.storage.door import fetch
 from avskrift.text.languages import LANGUAGES
 from avskrift.training.config import TrainingConfig, parse_options
@@ -36,6 +36,7 @@ from avskrift.whisper.transformers_folder import TOKENIZER_FILE, WEIGHTS_FILE, g
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+HELD_OUT_SENTENCES = Path(__file__).with_name("held_out_sentences_sv.txt")
 _HEAD_WIDTH = 64
 _CANDIDATES = 4  # sentences spoken for each recording that is wanted of a certain length
 
@@ -130,17 +131,30 @@ def long_run_dataset(folder: Path, *, clips: int, recordings: int, seconds: tupl
 
 
 def held_out_dataset(folder: Path, *, train: int, validation: int, test: int) -> Dataset:
-    """The demo corpus, of this size: no sentence and no voice of test or validation is met in another split."""
+    """The demo corpus, of this size: no sentence and no voice of test or validation is met in another split.
+
+    Test has :data:`HELD_OUT_SENTENCES` beside the demo's, each in all test voices, since the demo's alone are few words.
+    """
     from avskrift.corpus.demo import DemoSize, plan
 
     if (folder / DESCRIPTION_FILE).is_file():
         return open_dataset(folder)
-    planned = plan(DemoSize(train=train, validation=validation, test=test))
-    spoken = in_processes(_speak, [(one.text, one.speaker, _seed(one.clip_id)) for one in planned])
+    demo = plan(DemoSize(train=train, validation=validation))
+    planned = [(one.split, one.clip_id, one.text, one.speaker) for one in demo if one.split != "test"]
+    planned += [("test", f"{voice.name}-{digest(text)[:12]}", text, voice) for text, voice in _test_pairs()[:test]]
+    spoken = in_processes(_speak, [(text, voice, _seed(clip_id)) for _, clip_id, text, voice in planned])
     splits: dict[str, list[Clip]] = {"train": [], "validation": [], "test": []}
-    for utterance, one in zip(planned, spoken, strict=True):
-        splits[utterance.split].append(one.clip(utterance.clip_id))
+    for (split, clip_id, *_), one in zip(planned, spoken, strict=True):
+        splits[split].append(one.clip(clip_id))
     return write_dataset(folder, splits)
+
+
+def _test_pairs() -> list[tuple[str, Speaker]]:
+    """Every test sentence with every test voice, so ordered that the first few are a mixed sample of the whole."""
+    lines = HELD_OUT_SENTENCES.read_text(encoding="utf-8").splitlines()
+    texts = [*sentences_of("test"), *(line for line in lines if not line.startswith("#"))]
+    pairs = [(text, voice) for text in texts for voice in speakers_of("test")]
+    return sorted(pairs, key=lambda pair: digest(f"{pair[1].name}/{pair[0]}"))
 
 
 def in_processes(work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:

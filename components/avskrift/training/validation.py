@@ -12,12 +12,13 @@ from transformers import WhisperForConditionalGeneration
 from avskrift.audio.constants import FRAMES_PER_POSITION
 from avskrift.audio.logmel_torch import LogMel
 from avskrift.corpus.dataset import Clip
+from avskrift.corpus.decoded import DecodedClip, decoded_ahead
 from avskrift.errors import TrainingError
 from avskrift.text.normaliser import normalise
 from avskrift.training.distributed import World
 from avskrift.whisper.package import EncoderContext
 from avskrift.whisper.tokens import WhisperTokens
-from avskrift.whisper.torch_transcriber import BATCH_RECORDINGS, TorchTranscriber
+from avskrift.whisper.torch_transcriber import BATCH_RECORDINGS, TorchTranscriber, by_length
 from avskrift.whisper.transcript import Options
 
 _EXAMPLES = 5  # clips whose transcripts are shown over time
@@ -67,10 +68,12 @@ def validate(
     device = features.window.device.type
     # Compiled layers would be compiled again for every length that decoding meets.
     with torch.inference_mode(), torch.compiler.set_stance("force_eager"), torch.autocast(device, precision, precision != torch.float32):
-        for numbers in _by_length(durations, BATCH_RECORDINGS[device])[world.rank :: world.size]:
+        batches = by_length(durations, BATCH_RECORDINGS[device])[world.rank :: world.size]
+        for batch in decoded_ahead(clips, batches):
             stopped = stopped or stop()
-            if not stopped:
-                heard += _hear(engine, [clips[number] for number in numbers], numbers, language)
+            if stopped:
+                break
+            heard += _hear(engine, batch, language)
     model.train()
     gathered = world.gather((heard, stopped))
     if any(stopped for _, stopped in gathered):
@@ -82,15 +85,10 @@ def validate(
     return Validation(wer=_corpus_wer(references, hypotheses), examples=examples)
 
 
-def _hear(engine: TorchTranscriber, batch: Sequence[Clip], numbers: Sequence[int], language: str) -> Iterator[_Heard]:
-    transcripts = engine.transcribe([clip.samples() for clip in batch], Options(language=language))
-    for number, clip, transcript in zip(numbers, batch, transcripts, strict=True):
-        yield _Heard(number, clip.clip_id, clip.text, transcript.text)
-
-
-def _by_length(durations: Sequence[float], size: int) -> list[list[int]]:
-    ordered = sorted(range(len(durations)), key=lambda number: durations[number])
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+def _hear(engine: TorchTranscriber, batch: Sequence[DecodedClip], language: str) -> Iterator[_Heard]:
+    transcripts = engine.transcribe([one.samples for one in batch], Options(language=language))
+    for one, transcript in zip(batch, transcripts, strict=True):
+        yield _Heard(one.number, one.clip.clip_id, one.clip.text, transcript.text)
 
 
 def _corpus_wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:

@@ -6,7 +6,7 @@ It writes what the model writes, greedily. What makes an engine of it (long reco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,17 +31,24 @@ class TorchTranscriber:
     """Satisfies :class:`avskrift.whisper.transcript.Transcriber`, for recordings of at most 30 s and greedy decoding without times.
 
     The model is taken as it is: out of training mode, on its device, under the caller's autocast. ``features`` is a log-mel
-    module on that device, where the caller has one.
+    module on that device, where the caller has one; ``at_once`` recordings make a batch.
     """
 
     def __init__(
-        self, model: WhisperForConditionalGeneration, tokens: WhisperTokens, context: EncoderContext, *, features: LogMel | None = None
+        self,
+        model: WhisperForConditionalGeneration,
+        tokens: WhisperTokens,
+        context: EncoderContext,
+        *,
+        features: LogMel | None = None,
+        at_once: int | None = None,
     ) -> None:
         self.tokens = tokens
         self._model = model
         self._context = context
         self._weights: torch.Tensor = model.model.encoder.conv1.weight
         self._features = features or LogMel(model.config.num_mel_bins).to(self._weights.device)
+        self._at_once = at_once or BATCH_RECORDINGS[self._weights.device.type]
 
     @property
     def languages(self) -> frozenset[str]:
@@ -60,7 +67,7 @@ class TorchTranscriber:
         """
         _refuse(recordings, options)
         transcripts: dict[int, Transcript] = {}
-        for numbers in self._batches([len(samples) for samples in recordings]):
+        for numbers in by_length([len(samples) for samples in recordings], self._at_once):
             batch = [recordings[number] for number in numbers]
             transcripts.update(zip(numbers, self._transcribe(batch, options), strict=True))
         return [transcripts[number] for number in range(len(recordings))]
@@ -80,11 +87,6 @@ class TorchTranscriber:
             suppress_first=settings.begin_suppress_tokens or (),
             no_speech=(list(prompt).index(self.tokens.start), self.tokens.no_speech),
         )
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        size = BATCH_RECORDINGS[self._weights.device.type]
-        ordered = sorted(range(len(lengths)), key=lambda number: lengths[number])
-        yield from (ordered[start : start + size] for start in range(0, len(ordered), size))
 
     def _transcribe(self, batch: Sequence[Audio], options: Options) -> list[Transcript]:
         guesses: list[tuple[LanguageGuess, ...]] = [()] * len(batch) if options.language else self._identify(batch)
@@ -135,6 +137,12 @@ class TorchTranscriber:
             languages=guesses,
             segments=(whole,) if text else (),
         )
+
+
+def by_length(lengths: Sequence[float], size: int) -> list[list[int]]:
+    """Numbers of the recordings of these lengths, the shortest first, in batches of ``size``."""
+    ordered = sorted(range(len(lengths)), key=lambda number: lengths[number])
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
 def _refuse(recordings: Sequence[Audio], options: Options) -> None:
