@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from avskrift.audio.constants import SAMPLE_RATE, WINDOW_SAMPLES
+from avskrift.audio.constants import SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
 from avskrift.corpus.dataset import Clip
 from avskrift.errors import TrainingError
 from avskrift.training.config import TrainingConfig
@@ -69,6 +69,14 @@ def test_a_part_takes_no_more_at_once_than_asked_unless_one_window_does(
         for part in step.parts:
             rows, samples = (part.shape.windows, part.shape.samples) if part.shape else (len(part.windows), part.samples)
             assert rows <= 1 or rows * (samples - 319) / SAMPLE_RATE <= at_once + 1e-6
+
+
+@given(sized_weights, configs, processes, st.booleans())
+def test_where_memory_holds_a_window_more_than_the_share_each_process_has_one_part(
+    clips: list[tuple[ClipSize, float]], config: TrainingConfig, processes: int, static: bool
+) -> None:
+    at_once = config.batch_seconds / processes + WINDOW_SECONDS
+    assert {len(step.parts) for step in _plan(clips, config, at_once, processes, static).steps} == {processes}
 
 
 @given(sized_weights, configs, at_once, processes)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from avskrift.audio.constants import WINDOW_SECONDS
 from avskrift.errors import UsageError
 from avskrift.training.config import TrainingConfig
 from avskrift.training.presets import Preset, preset_for
@@ -84,8 +85,12 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def choose_memory(model: WhisperForConditionalGeneration, config: TrainingConfig, device: torch.device, *, step_seconds: float) -> Memory:
-    """How much fits, from what was measured of a model of this size; ``config`` may say otherwise."""
+    """How much fits, from what was measured of a model of this size; ``config`` may say otherwise.
+
+    ``step_seconds`` are those of a process. Of windows that do not divide evenly it has one more than its share, at once if it fits.
+    """
     asked = {"on": True, "off": False}.get(config.activation_checkpointing)
+    step_seconds += WINDOW_SECONDS
     if device.type == "cpu":
         return Memory(config.micro_batch_seconds or min(step_seconds, _CPU_AT_ONCE_SECONDS), asked or False)
     preset = preset_of(model.config)
