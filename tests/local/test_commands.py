@@ -57,6 +57,12 @@ def test_the_steps_work_one_by_one(tiny_whisper: Path, tmp_path: Path, empty_dat
     )
     assert measured["clips"] == measured["candidate"]["hypotheses"] == 8
 
+    look = avskrift(home, "gate", evaluation, "--policy", ANY_MODEL_PASSES, "--explain")
+    assert look.returncode == 0
+    assert "nothing was written" in look.stderr
+    nowhere = avskrift(home, "gate", evaluation, "--package", package)
+    assert (nowhere.returncode, "--out" in nowhere.stderr) == (2, True)
+
     asked = ("gate", evaluation, "--package", package, "--out", decision, "--policy", ANY_MODEL_PASSES)
     refused = avskrift(home, *asked, "--max-wer", 0)
     assert refused.returncode == 50

@@ -14,7 +14,7 @@ from avskrift.evaluation.decision_file import decision_as_json, explained, expla
 from avskrift.evaluation.policy import Policy
 from avskrift.steps.images import image
 from avskrift.training.config import TrainingConfig
-from avskrift_pipelines.command.output import JsonFlag, print_result
+from avskrift_pipelines.command.output import JsonFlag, print_result, say
 from avskrift_pipelines.command.policy_options import with_policy_options
 from avskrift_pipelines.command.training_options import CheckpointsPlace, checkpoints_place, with_training_options
 
@@ -192,7 +192,7 @@ def evaluate(
 def gate(
     evaluation: Annotated[Path, typer.Argument(metavar="RESULT", help="The folder that evaluate wrote.")],
     policy: Policy,
-    out: Out,
+    out: Annotated[Path | None, typer.Option(help="Folder for the decision. Left out, --explain is a look that decides nothing.")] = None,
     package: Annotated[Path | None, typer.Option(help="The package that would be promoted; its files are checked.")] = None,
     package_sha256: Annotated[str, typer.Option(help="Its sha256 instead, which export printed.")] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show every rule, not only those that failed.")] = False,
@@ -202,10 +202,19 @@ def gate(
 ) -> None:
     """Decide whether a package may be promoted. Exit code 0: it may; 50: it may not, and why.
 
+    With --explain and nothing to write it is a look at the rules, for whoever writes a policy.
+
     Each bound is explained in docs/gate.md.
     """
     from avskrift.steps.gate import step as gating
 
+    if out is None:
+        if not explain or package or package_sha256 or override_by or override_reason:
+            raise UsageError("where shall the decision go? Give a folder with --out; or --explain alone, for a look that writes nothing")
+        seen = gating.look(evaluation, policy)
+        print_result(explained(seen), decision_as_json(seen), as_json=json_)
+        say("A look: nothing was written, and no package was held against the evaluation. Give --package and --out for a decision.")
+        raise typer.Exit(0 if seen.passed else GateRefusedError.exit_code)
     config = gating.Config(
         evaluation=evaluation,
         package_sha256=_identity(package, package_sha256),

@@ -98,6 +98,17 @@ def run(config: Config) -> Result:
     return Result(folder=folder, decision=decision)
 
 
+def look(evaluation: str | Path, policy: Policy) -> Decision:
+    """What would be decided of the package that was evaluated, whichever that was. Nothing is written, so nothing is promoted by it.
+
+    Raises:
+        EvaluationError, IntegrityError: as :func:`run`.
+    """
+    found = read_evaluation(Path(evaluation))
+    clips = read_clip_results(Path(evaluation), sha256=found.clips_sha256)
+    return decide(found, policy, package_sha256=found.candidate.package_sha256, clips=clips)
+
+
 def _log_decision(decision: Decision) -> None:
     failed = ", ".join(rule.name for rule in decision.failed) or "none"
     _log.info("gate.decided", verdict=decision.verdict, failed=failed)
