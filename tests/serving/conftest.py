@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ class RunningServer:
     process: subprocess.Popen[bytes]
     client: httpx.Client
     port: int
+    grpc_port: int | None  # None where it was started without --grpc-port
     log_file: Path
 
     def log(self) -> str:
@@ -85,14 +86,20 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def running(package: Path, log_file: Path, *arguments: str, **environment: str) -> Iterator[RunningServer]:
-    """The server on a free port, ready; killed at the end if the test left it."""
+    """The server around a scripted engine on a free port, ready; killed at the end if the test left it."""
+    with started(server_command(package, "--port", "0", "--model-version", "7", *arguments), log_file, **environment) as server:
+        yield server
+
+
+@contextmanager
+def started(command: Sequence[str], log_file: Path, **environment: str) -> Iterator[RunningServer]:
+    """As :func:`running`, by any command that starts a server."""
     with log_file.open("wb") as log:
-        command = server_command(package, "--port", "0", "--model-version", "7", *arguments)
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | environment)
     try:
-        port = _wait_for_port(process, log_file)
+        port, grpc_port = _wait_for_ports(process, log_file)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=_PATIENCE_SECONDS) as client:
-            yield RunningServer(process=process, client=client, port=port, log_file=log_file)
+            yield RunningServer(process=process, client=client, port=port, grpc_port=grpc_port, log_file=log_file)
     finally:
         process.kill()
         process.wait()
@@ -111,17 +118,17 @@ def start_server(package: Path, tmp_path: Path) -> Iterator[StartServer]:
 
 @pytest.fixture(scope="session")
 def server(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server that the tests share: at most 1 MB and 10 s a request."""
+    """A server that the tests share, over HTTP and gRPC: at most 1 MB and 10 s a request."""
     log_file = tmp_path_factory.mktemp("server") / "server.log"
-    with running(package, log_file, AVSKRIFT_MAX_UPLOAD_MB="1", AVSKRIFT_MAX_AUDIO_SECONDS="10") as shared:
+    with running(package, log_file, "--grpc-port", "0", AVSKRIFT_MAX_UPLOAD_MB="1", AVSKRIFT_MAX_AUDIO_SECONDS="10") as shared:
         yield shared
 
 
-def _wait_for_port(process: subprocess.Popen[bytes], log_file: Path) -> int:
+def _wait_for_ports(process: subprocess.Popen[bytes], log_file: Path) -> tuple[int, int | None]:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        match = re.search(r"serving\.ready .*port=(\d+)", log_file.read_text(encoding="utf-8"))
+        match = re.search(r"serving\.ready .* port=(\d+)(?: grpc_port=(\d+))?\n", log_file.read_text(encoding="utf-8"))
         if match:
-            return int(match[1])
+            return int(match[1]), int(match[2]) if match[2] else None
         time.sleep(0.02)
     raise AssertionError(f"no server: {log_file.read_text(encoding='utf-8')}")

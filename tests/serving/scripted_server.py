@@ -17,7 +17,8 @@ from avskrift.errors import LanguageError
 from avskrift.serving.__main__ import leave, main
 from avskrift.serving.settings import Settings
 from avskrift.whisper.package import ModelPackage
-from avskrift.whisper.transcript import Audio, Options, Segment, Transcript, Word
+from avskrift.whisper.transcript import Audio, LanguageGuess, Options, Segment, Transcript, Word
+from avskrift.whisper.windows import Kind, Window, WindowText
 
 SPOKEN = "Kanariefågeln sjöng & teg <tyst>."
 TRANSLATED = "The canary sang & was quiet."
@@ -28,20 +29,32 @@ HANG_FOLDER = "TEST_HANG_FOLDER"
 
 
 class ScriptedTranscriber:
-    """A :class:`avskrift.whisper.transcript.Transcriber` without a model."""
+    """A :class:`avskrift.whisper.windows.WindowTranscriber` without a model."""
 
     languages = frozenset({"sv", "en"})
 
-    def __init__(self) -> None:
-        self._warm = False
+    def identity(self) -> str:
+        return "scripted"
 
-    def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
+    def check(self, options: Options) -> None:
         if options.language and options.language not in self.languages:
             raise LanguageError(f"the model does not know {options.language!r}; use sv or en")
-        self._warm, was_warm = True, self._warm
-        return [self._one(samples, options) if was_warm else _transcript(samples, options, "") for samples in recordings]
 
-    def _one(self, samples: Audio, options: Options) -> Transcript:
+    def windows(self, samples: Audio) -> list[Window]:
+        return [Window(0, 0, samples, first=True)]
+
+    def kind(self, window: Window, options: Options) -> Kind:
+        return Kind(frames=max(2, len(window.samples) // 160), room=1, timed=options.timestamps != "none", at_once=16)
+
+    def read(self, windows: Sequence[Window], options: Options, languages: Sequence[str | None]) -> list[WindowText]:
+        assert len({self.kind(window, options) for window in windows}) == 1, "windows of several kinds were put together"
+        return [self._one(window.samples, options, language) for window, language in zip(windows, languages, strict=True)]
+
+    def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
+        return [Transcript(text="", language="sv", duration_s=1.0) for _ in recordings]
+
+    def _one(self, samples: Audio, options: Options, language: str | None) -> WindowText:
+        assert samples.dtype == np.float32
         seconds = len(samples) / 16_000
         if seconds == BREAKING_SECONDS:
             raise RuntimeError(f"the engine failed on {SPOKEN!r}")
@@ -49,28 +62,22 @@ class ScriptedTranscriber:
             _hang(Path(os.environ[HANG_FOLDER]))
         spoken = TRANSLATED if options.task == "translate" else SPOKEN
         said = "" if seconds == SILENT_SECONDS else f"{options.prompt or ''}{spoken}"
-        return _transcript(samples, options, said)
+        guesses = () if language else (LanguageGuess(language="sv", probability=0.75),)
+        return WindowText(segments=_segments(seconds, said, options) if said else (), languages=guesses)
 
 
 def open_scripted(package: ModelPackage, settings: Settings) -> ScriptedTranscriber:
     return ScriptedTranscriber()
 
 
-def _transcript(samples: Audio, options: Options, text: str) -> Transcript:
-    assert samples.dtype == np.float32
-    seconds = len(samples) / 16_000
-    middle = seconds / 2
-    halves = ((0.0, middle + 0.1, text[:14]), (middle, seconds + 1.0, text[14:]))  # they overlap, and outlast the recording
-    segments = tuple(
+def _segments(seconds: float, text: str, options: Options) -> tuple[Segment, ...]:
+    if options.timestamps == "none":
+        return (Segment(start_s=0.0, end_s=seconds, text=text, avg_logprob=-0.25, no_speech_prob=0.01),)
+    middle, space = seconds / 2, text.index(" ", 10)
+    halves = ((0.0, middle + 0.1, text[:space]), (middle, seconds + 1.0, text[space + 1 :]))  # they overlap, and outlast the recording
+    return tuple(
         Segment(start_s=start, end_s=end, text=part, avg_logprob=-0.25, no_speech_prob=0.01, words=_words(start, end, part, options))
         for start, end, part in halves
-    )
-    return Transcript(
-        text=text,
-        language=options.language or "sv",
-        language_probability=1.0 if options.language else 0.75,
-        duration_s=seconds,
-        segments=segments if options.timestamps != "none" and text else (),
     )
 
 

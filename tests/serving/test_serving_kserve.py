@@ -128,7 +128,32 @@ def test_v2_transcribes_each_element(server: RunningServer) -> None:
     answer = infer(server, request, id="17", parameters={"language": "en"}).json()
     assert (answer["id"], answer["model_name"], answer["model_version"]) == ("17", "avskrift", "7")
     outputs = {output["name"]: output["data"] for output in answer["outputs"]}
-    assert outputs == {"text": [SPOKEN, SPOKEN], "language": ["en", "en"], "language_probability": [1.0, 1.0], "duration": [1.0, 1.5]}
+    assert outputs == {
+        "text": [SPOKEN, SPOKEN],
+        "language": ["en", "en"],
+        "language_probability": [1.0, 1.0],
+        "duration": [1.0, 1.5],
+        "segments": ["[]", "[]"],
+    }
+
+
+def test_v2_gives_segments_as_json_where_timestamps_are_asked_for(server: RunningServer) -> None:
+    answer = infer(server, tensor(base64_recording(1.5)), parameters={"timestamps": True}).json()
+    (segments,) = next(output["data"] for output in answer["outputs"] if output["name"] == "segments")
+    timed = {"audio": base64_recording(1.5), "timestamps": True}
+    assert json.loads(segments) == predict(server, timed).json()["predictions"][0]["segments"]
+
+
+def test_v2_takes_json_that_does_not_say_so(server: RunningServer) -> None:
+    body = json.dumps({"inputs": [tensor(base64_recording(1.5))]}).encode()
+    assert server.client.post(INFER, content=body).json()["outputs"][0]["data"] == [SPOKEN]
+
+
+def test_v2_gives_binary_outputs_to_a_client_that_asks_for_them(server: RunningServer) -> None:
+    answer = infer(server, tensor(base64_recording(1.5)), parameters={"binary_data_output": True})
+    length = int(answer.headers["inference-header-content-length"])
+    sizes = [output["parameters"]["binary_data_size"] for output in json.loads(answer.content[:length])["outputs"]]
+    assert answer.content[length + 4 : length + sizes[0]] == SPOKEN.encode()
 
 
 def test_v2_gives_only_the_outputs_asked_for(server: RunningServer) -> None:
@@ -149,6 +174,7 @@ def test_v2_gives_only_the_outputs_asked_for(server: RunningServer) -> None:
         ([tensor("?")], {}),
         ([tensor("YQ==")], {"parameters": {"speed": 2}}),
         ([tensor("YQ==")], {"parameters": {"language": "klingon"}}),
+        ([tensor("YQ==")], {"outputs": [{"name": "words"}]}),
     ],
 )
 def test_v2_refuses_what_is_no_request(server: RunningServer, tensors: list[dict[str, Any]], more: dict[str, Any]) -> None:

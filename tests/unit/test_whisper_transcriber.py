@@ -223,7 +223,7 @@ class TestAShortRecording:
         for seconds, prompt in ((4.0, None), (30.0, None), (30.0, "ord " * 500)):
             engine.transcribe([noise(seconds)], replace(SWEDISH, prompt=prompt))
         limits = [settings["max_length"] for _, settings in script_of(engine).calls]
-        assert limits == [2 * (32 + 15 * 4), 448, 448], "CTranslate2 writes half of it"
+        assert limits == [2 * (32 + 15 * 5), 448, 448], "CTranslate2 writes half of it; what is shorter than 5 s has the room of 5 s"
 
     def test_of_several_utterances_is_read_with_times_by_an_adapted_model(self, model: Any, tokens: WhisperTokens) -> None:
         expected_untimed: dict[Policy, list[bool]] = {"full": [True, True], "variable": [True, False]}
@@ -414,7 +414,7 @@ class TestWords:
 
 
 def test_the_engine_says_what_figures_hang_on(engine: CTranslate2Transcriber) -> None:
-    assert ENGINE_VERSION == "2"
+    assert ENGINE_VERSION == "3"
     assert engine.identity().startswith(f"avskrift 2, ctranslate2 {ctranslate2.__version__}, cpu int8")
     assert "sv" in engine.languages
 

@@ -115,11 +115,21 @@ def pcm16(samples: Audio) -> npt.NDArray[np.int16]:
 def encode_flac(samples: Audio | npt.NDArray[np.int16]) -> bytes:
     """Samples at 16 kHz, float32 or as :func:`pcm16` gives them, as a FLAC file of 16 bits. The same samples give the same bytes."""
     stored = samples if samples.dtype == np.int16 else pcm16(samples.astype(np.float32))
-    with _nameless_file() as file:
+    with nameless_file() as file:
         with _Stream(file.fileno(), "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC", closefd=False, compression_level=_FLAC_LEVEL) as stream:
             stream.write(stored)
         file.seek(0)
         return file.read()
+
+
+def nameless_file() -> BinaryIO:
+    """A file in memory, open for reading and writing without a buffer.
+
+    Bytes in Python would be read through callbacks, in which a Ctrl-C is lost or taken for a damaged recording.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("recording"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,18 +357,11 @@ def _regular_file(path: Path) -> BinaryIO:
 
 @contextmanager
 def _file_of(data: Bytes) -> Iterator[BinaryIO]:
-    with _nameless_file() as file:
+    with nameless_file() as file:
         file.write(data)
         file.seek(0)
         _leave_access_times(file)
         yield file
-
-
-def _nameless_file() -> BinaryIO:
-    """A file in memory. Bytes in Python would be read through callbacks, in which a Ctrl-C is lost or taken for a damaged recording."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("recording"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
 
 
 def _leave_access_times(file: BinaryIO) -> None:

@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 import avskrift
 from avskrift.audio.constants import SAMPLE_RATE
 from avskrift.audio.decode import encode_flac
-from avskrift.audio.limited import Children, Note
+from avskrift.audio.limited import Children
+from avskrift.audio.limited_child import Note
 from avskrift.corpus.entries import Entry, Stamped, held_bytes
 from avskrift.corpus.validation import Recording, Refusal, check
 from avskrift.errors import DatasetError

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None, *, open_transcriber: OpenTransc
             name=options.name,
             host=options.host,
             port=options.port,
+            grpc_port=options.grpc_port,
             model_version=options.model_version,
             open_transcriber=open_transcriber or open_ctranslate2,
         )
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--package", type=Path, required=True, metavar="DIR", help="the model package: a folder with model.json")
     parser.add_argument("--port", type=int, default=8080, metavar="N", help="TCP port to listen on (default 8080; 0 takes a free one)")
+    parser.add_argument(
+        "--grpc-port", type=int, metavar="N", help="serve gRPC too, on this TCP port (KServe's is 8081; 0 takes a free one)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1; 0.0.0.0 in a container)")
     parser.add_argument("--name", default="avskrift", help="name of the model in URLs (default avskrift)")
     parser.add_argument("--model-version", default="", metavar="V", help="the registry's version, shown by /openai/v1/models")

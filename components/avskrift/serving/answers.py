@@ -1,13 +1,16 @@
 """What a client is told when a request fails: one sentence in its protocol's shape, never an exception's insides.
 
 Under ``/openai/`` and ``/v1/audio/`` the shape is OpenAI's, ``{"error": {"message", "type", "param", "code"}}``; elsewhere KServe's,
-``{"error": "..."}``.
+``{"error": "..."}``. What gRPC makes of a :class:`Failure` is in :mod:`avskrift.serving.grpc_server`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -56,37 +59,65 @@ class Refusal(HTTPException):
     An HTTPException, since FastAPI passes those on unchanged when they are raised while it reads a body.
     """
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(status_code=status, detail=message)
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, code: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(status_code=status, detail=message, headers=headers)
         self.param = param
         self.code = code
 
 
-def answer(path: str, status: int, message: str, *, param: str | None = None, code: str | None = None) -> JSONResponse:
-    """The failure in the shape of the protocol that ``path`` belongs to."""
-    if not path.startswith(OPENAI_PREFIXES):
-        return JSONResponse({"error": message}, status_code=status)
-    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-    return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": code}}, status_code=status)
+class Busy(Refusal):
+    """429: no room for the request now; ``retry_after_s`` seconds from now there may be, which ``Retry-After`` rounds up."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        whole_seconds = max(1, math.ceil(retry_after_s))  # 0 would call for a retry at once
+        super().__init__(HTTPStatus.TOO_MANY_REQUESTS, message, code="busy", headers={"Retry-After": str(whole_seconds)})
+        self.retry_after_s = retry_after_s
+
+
+class TooLate(Refusal):
+    """504: the request's deadline passed before its answer was there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(HTTPStatus.GATEWAY_TIMEOUT, message, code="deadline_exceeded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a client may know of a failure, whatever protocol it speaks."""
+
+    status: int  # as HTTP has it
+    message: str
+    param: str | None = None
+    code: str | None = None
+    headers: Mapping[str, str] | None = None
+
+
+def failure_of(error: Exception) -> Failure:
+    """What to tell of whatever a request ended in, which is logged too; only errors made for the client's eyes keep their message."""
+    _record(error)
+    if isinstance(error, Refusal):
+        return Failure(status=error.status_code, message=error.detail, param=error.param, code=error.code, headers=error.headers)
+    if isinstance(error, HTTPException):
+        return Failure(status=error.status_code, message=error.detail, headers=error.headers)
+    if isinstance(error, RequestValidationError):
+        return Failure(status=HTTPStatus.BAD_REQUEST, message=_first_complaint(error))
+    if isinstance(error, AvskriftError):
+        return _failure_of_ours(error)
+    for kind, status, sentence in _KSERVE:
+        if isinstance(error, kind):
+            return Failure(status=status, message=sentence or str(error))
+    return Failure(status=HTTPStatus.INTERNAL_SERVER_ERROR, message=_UNEXPECTED)
 
 
 def answer_to(path: str, error: Exception) -> JSONResponse:
-    """The answer to whatever a request ended in; only errors made for the client's eyes keep their message."""
-    _record(error)
-    if isinstance(error, Refusal):
-        return answer(path, error.status_code, error.detail, param=error.param, code=error.code)
-    if isinstance(error, HTTPException):
-        response = answer(path, error.status_code, error.detail)
-        response.headers.update(error.headers or {})
-        return response
-    if isinstance(error, RequestValidationError):
-        return answer(path, HTTPStatus.BAD_REQUEST, _first_complaint(error))
-    if isinstance(error, AvskriftError):
-        return _answer_to_ours(path, error)
-    for kind, status, sentence in _KSERVE:
-        if isinstance(error, kind):
-            return answer(path, status, sentence or str(error))
-    return answer(path, HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED)
+    """The failure in the shape of the HTTP protocol that ``path`` belongs to."""
+    failure = failure_of(error)
+    if not path.startswith(OPENAI_PREFIXES):
+        return JSONResponse({"error": failure.message}, status_code=failure.status, headers=failure.headers)
+    body = {"message": failure.message, "type": _openai_type(failure.status), "param": failure.param, "code": failure.code}
+    return JSONResponse({"error": body}, status_code=failure.status, headers=failure.headers)
 
 
 def install(app: FastAPI) -> None:
@@ -95,18 +126,24 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _handle)
 
 
+def _openai_type(status: int) -> str:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
+    return "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+
+
 async def _handle(request: Request, error: Exception) -> JSONResponse:
     return answer_to(request.url.path, error)
 
 
-def _answer_to_ours(path: str, error: AvskriftError) -> JSONResponse:
+def _failure_of_ours(error: AvskriftError) -> Failure:
     if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return answer(path, error.http_status, _UNAVAILABLE if error.retryable else _UNEXPECTED)
+        return Failure(status=error.http_status, message=_UNAVAILABLE if error.retryable else _UNEXPECTED)
     param, code = next(((param, code) for kind, param, code in _OPENAI_DETAILS if isinstance(error, kind)), (None, None))
     message = str(error)
     if _ABSOLUTE_PATH.search(message):  # a message made for the machine's owner; the client has no business with its folders
         message = "the request cannot be answered; the server's log says why"
-    return answer(path, error.http_status, message, param=param, code=code)
+    return Failure(status=error.http_status, message=message, param=param, code=code)
 
 
 def _first_complaint(error: RequestValidationError) -> str:

@@ -1,45 +1,70 @@
-"""ASGI middleware in front of KServe's application: a limit on every body, closed doors, and a last resort."""
+"""ASGI middleware in front of KServe's application: who is let in, a limit on every body, closed doors, and a last resort."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from http import HTTPStatus
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from avskrift.serving import metrics, tracing
+from avskrift.serving.admission import Admission
 from avskrift.serving.answers import OPENAI_PREFIXES, Refusal, answer_to
 from avskrift.serving.settings import Settings
 
 _OVERHEAD_BYTES = 64 << 10  # of a body besides the recording: form fields, boundaries, JSON around the base64
 _BINARY_TENSOR_HEADER = "inference-header-content-length"
 _CLOSED_PREFIX = "/v2/repository/"  # loading and unloading models is not for whoever reaches the port
+_PROTOCOLS = {"/transcriptions": "openai", "/translations": "openai", ":predict": "v1", "/infer": "v2"}  # by a path's end
+_LEFT = 499  # nginx's status for a client that closed its connection; it is counted, never sent
 
 
 class Guards:
-    """Lets a request through to ``app`` if it may pass, and answers whatever ``app`` does not."""
+    """Lets a request through to ``app`` if it may pass, and answers whatever ``app`` does not.
 
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+    A client that leaves has its work cancelled, in whatever protocol it asked.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, admission: Admission) -> None:
         self._app = app
         self._settings = settings
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        began, status = time.monotonic(), 0
 
         async def watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
             await send(message)
 
+        client = _Client(receive, self._limit(scope), self._too_large)
+        protocol = _protocol(scope)
         try:
-            self._check(scope)
-            await self._app(scope, self._limited(scope, receive), watch)
+            with ExitStack() as stack:
+                self._check(scope)
+                if protocol:
+                    stack.enter_context(tracing.request(protocol, Headers(scope=scope)))
+                    stack.enter_context(self._admission.spooled(self._size(scope)))
+                if not await _while_there(_run(self._app, scope, client.receive, watch), client):
+                    status = status or _LEFT
         except Exception as error:  # the last resort: nothing of it may reach the client or uvicorn's log
             response = answer_to(scope["path"], error)
-            if not started:
-                await response(scope, receive, send)
+            if not status:
+                await response(scope, receive, watch)
+        finally:
+            if protocol:
+                metrics.REQUESTS.labels(protocol, str(status)).inc()
+                metrics.REQUEST_SECONDS.observe(time.monotonic() - began)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -47,24 +72,13 @@ class Guards:
             raise Refusal(HTTPStatus.NOT_FOUND, "this server keeps the model that it was started with")
         if _BINARY_TENSOR_HEADER in headers:
             raise Refusal(HTTPStatus.BAD_REQUEST, "binary tensors are not accepted; send the audio as base64 strings in JSON")
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._limit(scope):
+        if self._size(scope) > self._limit(scope):
             raise self._too_large()
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """``receive`` that stops reading once the body is over the limit, whatever its headers said."""
-        limit = self._limit(scope)
-        seen = 0
-
-        async def limited() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise self._too_large()
-            return message
-
-        return limited
+    def _size(self, scope: Scope) -> int:
+        """Bytes that the body has by its header; where it does not say, as many as it may have."""
+        length = Headers(scope=scope).get("content-length", "")
+        return int(length) if length.isdigit() else self._limit(scope)
 
     def _limit(self, scope: Scope) -> int:
         """Bytes of the whole body: the recording as it is where OpenAI's clients send it, as base64 (4 for 3) elsewhere."""
@@ -74,3 +88,62 @@ class Guards:
     def _too_large(self) -> Refusal:
         message = f"the upload is over the limit of {self._settings.max_upload_mb:g} MB; send it in parts or compressed as FLAC or MP3"
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, param="file", code="audio_too_large")
+
+
+class _Client:
+    """What a client sends, up to ``limit`` bytes whatever its headers said, and whether it is still there."""
+
+    def __init__(self, receive: Receive, limit: int, too_large: Callable[[], Refusal]) -> None:
+        self._receive, self._limit, self._too_large = receive, limit, too_large
+        self._seen = 0
+        self._said_all = asyncio.Event()
+        self._gone = asyncio.Event()
+
+    async def receive(self) -> Message:
+        """What the application reads: the body's parts, then that the client is gone, once it is."""
+        if self._said_all.is_set():
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > self._limit:
+            raise self._too_large()
+        if message["type"] == "http.disconnect":
+            self._gone.set()
+        if not message.get("more_body"):
+            self._said_all.set()
+        return message
+
+    async def leaves(self) -> None:
+        """Return when the client, who has said all, closes the connection."""
+        await self._said_all.wait()
+        if not self._gone.is_set():
+            await self._receive()
+            self._gone.set()
+
+
+async def _while_there(answering: Coroutine[Any, Any, None], client: _Client) -> bool:
+    """Answer as long as there is somebody to answer; whether there was."""
+    answered, left = asyncio.ensure_future(answering), asyncio.ensure_future(client.leaves())
+    try:
+        await asyncio.wait({answered, left}, return_when=asyncio.FIRST_COMPLETED)
+        if answered.done():
+            await answered
+            return True
+        answered.cancel()
+        await asyncio.wait({answered})
+        return False
+    finally:
+        answered.cancel()
+        left.cancel()
+
+
+async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
+def _protocol(scope: Scope) -> str:
+    """Which protocol's transcription is asked for; none of health checks, lists and pages."""
+    if scope["method"] != "POST":
+        return ""
+    return next((protocol for end, protocol in _PROTOCOLS.items() if scope["path"].endswith(end)), "")

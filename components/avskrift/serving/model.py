@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from kserve import InferRequest, InferResponse, Model
 
 from avskrift.audio.constants import SAMPLE_RATE
-from avskrift.audio.decode import decode
 from avskrift.errors import AudioError, AudioTooLargeError
 from avskrift.logs import Log
-from avskrift.serving import payloads
+from avskrift.serving import metrics, payloads, tracing
+from avskrift.serving.admission import Admission
+from avskrift.serving.answers import TooLate
+from avskrift.serving.decoding import DecodingPool
 from avskrift.serving.payloads import Recording
+from avskrift.serving.scheduler import Heard, Scheduler, Turn
 from avskrift.serving.settings import Settings
-from avskrift.serving.transcription_thread import TranscriptionThread
 from avskrift.whisper.package import ModelPackage
-from avskrift.whisper.transcript import Audio, Options, Transcriber, Transcript
+from avskrift.whisper.transcript import Audio, Options, Segment, Transcript
+from avskrift.whisper.windows import Window, WindowText, WindowTranscriber, assemble
 
-OpenTranscriber = Callable[[ModelPackage, Settings], Transcriber]
+OpenTranscriber = Callable[[ModelPackage, Settings], WindowTranscriber]
 
 _WARM_UP_SECONDS = 1
 _log = Log("serving")
@@ -37,34 +44,72 @@ class TranscriptionModel(Model):  # type: ignore[misc]  # kserve has no types
         self.package = package
         self.settings = settings
         self.loaded_at = 0
+        self.admission = Admission(settings)
         self._open_transcriber = open_transcriber
-        self._thread = TranscriptionThread()
-        self._transcriber: Transcriber | None = None
+        self._decoding = DecodingPool(longest_seconds=settings.max_audio_seconds)
+        self._cutting = ThreadPoolExecutor(1, thread_name_prefix="windows")  # who speaks when in an hour takes seconds to find
+        self._engine: WindowTranscriber | None = None
+        self._queue: Scheduler | None = None
 
     def load(self) -> bool:
-        """Check every byte of the package, load the engine, and transcribe a second of silence to warm it up.
+        """Check every byte of the package, load the engine, and transcribe a second of noise to warm it up.
 
         Raises:
             IntegrityError: the package is not what its ``model.json`` says.
             PackageError: the engine cannot load it.
         """
         started = time.monotonic()
+        self._decoding.start()
         self.package.verify()
-        self._transcriber = self._open_transcriber(self.package, self.settings)
-        self._transcriber.transcribe([np.zeros(_WARM_UP_SECONDS * SAMPLE_RATE, dtype=np.float32)], Options())
+        engine = self._open_transcriber(self.package, self.settings)
+        engine.transcribe([np.random.default_rng(0).normal(0, 0.1, _WARM_UP_SECONDS * SAMPLE_RATE).astype(np.float32)], Options())
+        self._engine = engine
+        self._queue = Scheduler(
+            engine, gather_s=self.settings.gather_ms / 1000, expected=lambda: self.admission.arriving, on_batch=_count_batch
+        )
+        metrics.watch(queued_s=lambda: self.admission.audio_s, arriving=lambda: self.admission.arriving)
+        metrics.MODEL.info({"name": self.name, "version": self.version, "sha256": self.package.description.sha256})
         self.loaded_at = int(time.time())
         self.ready = True
         _log.info("serving.loaded", sha256=self.package.description.sha256, version=self.version, seconds=time.monotonic() - started)
         return self.ready
 
+    def close(self) -> None:
+        """End the children that decode."""
+        self._decoding.close()
+
     async def transcribe(self, recordings: Sequence[Recording]) -> list[Transcript]:
-        """Decode and transcribe in the transcription thread; one transcript each, in order.
+        """Decode and transcribe; one transcript each, in order.
 
         Raises:
             AudioError: a recording that cannot be decoded, is not of an accepted type, or is too large or too long.
             LanguageError: the model does not know a language that was named.
+            Busy, TooLate: no room in the queue, or no answer before the deadline.
         """
-        return await self._thread.run(lambda: self._transcribe(recordings))
+        deadline = time.monotonic() + self.settings.deadline_seconds
+        with self.admission.arrival(), tracing.phase("decode", recordings=len(recordings)):
+            decoded = await self._decode(recordings)
+        tasks = [
+            asyncio.ensure_future(self._whole(samples, one.options, deadline)) for one, samples in zip(recordings, decoded, strict=True)
+        ]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:  # where one failed, or whoever asked has left
+                task.cancel()
+
+    async def stream(self, recording: Recording) -> AsyncGenerator[Segment | Transcript]:
+        """The segments of a recording in order, each as soon as it is known, and its transcript at the end.
+
+        Raises:
+            As :meth:`transcribe`; before the first segment where the recording or the queue is at fault.
+        """
+        deadline = time.monotonic() + self.settings.deadline_seconds
+        with self.admission.arrival(), tracing.phase("decode", recordings=1):
+            (samples,) = await self._decode([recording])
+        async with aclosing(self._hear(samples, recording.options, deadline)) as heard:
+            async for item in heard:
+                yield item
 
     async def predict(
         self,
@@ -85,30 +130,49 @@ class TranscriptionModel(Model):  # type: ignore[misc]  # kserve has no types
     def get_output_types(self) -> list[dict[str, Any]]:
         return payloads.v2_outputs()
 
-    def _transcribe(self, recordings: Sequence[Recording]) -> list[Transcript]:
-        if self._transcriber is None:
-            raise RuntimeError("load() comes before transcribe()")
-        started = time.monotonic()
-        samples = self._decode(recordings)
-        transcripts: dict[int, Transcript] = {}
-        for options, indices in _alike(recordings).items():
-            answers = self._transcriber.transcribe([samples[index] for index in indices], options)
-            transcripts.update(zip(indices, answers, strict=True))
-        seconds = sum(len(recording) for recording in samples) / SAMPLE_RATE
-        _log.info("serving.transcribed", recordings=len(samples), audio_seconds=seconds, seconds=time.monotonic() - started)
-        return [transcripts[index] for index in range(len(recordings))]
+    async def _whole(self, samples: Audio, options: Options, deadline: float) -> Transcript:
+        async with aclosing(self._hear(samples, options, deadline)) as heard:
+            items = [item async for item in heard]
+        assert isinstance(items[-1], Transcript), "it comes last"
+        return items[-1]
 
-    def _decode(self, recordings: Sequence[Recording]) -> list[Audio]:
+    async def _hear(self, samples: Audio, options: Options, deadline: float) -> AsyncGenerator[Segment | Transcript]:
+        """Cut, wait for turns, and put in order what was heard."""
+        if self._engine is None or self._queue is None:
+            raise RuntimeError("load() comes before transcribe()")
+        self._engine.check(options)
+        started, duration_s = time.monotonic(), len(samples) / SAMPLE_RATE
+        with self.admission.queued(duration_s, self._queue), tracing.phase("transcribe", audio_seconds=duration_s):
+            windows = await self._cut(samples)
+            texts: list[WindowText] = []
+            async with aclosing(_read_in_order(self._queue, windows, options, deadline)) as read:
+                async for text in read:
+                    texts.append(text)
+                    for segment in text.segments:
+                        yield segment
+        metrics.AUDIO_SECONDS.inc(duration_s)
+        metrics.LATENCY.labels("whole").observe(time.monotonic() - started)
+        _log.info("serving.transcribed", windows=len(windows), audio_seconds=duration_s, seconds=time.monotonic() - started)
+        transcript = assemble(duration_s, texts, language=options.language)
+        # Times that nobody asked for are the windows', which are no sentences.
+        yield transcript if options.timestamps != "none" else replace(transcript, segments=())
+
+    async def _cut(self, samples: Audio) -> Sequence[Window]:
+        assert self._engine is not None
+        return await asyncio.get_running_loop().run_in_executor(self._cutting, self._engine.windows, samples)
+
+    async def _decode(self, recordings: Sequence[Recording]) -> list[Audio]:
         """Samples of each; the limit of duration holds for all together, since they are in memory together."""
-        left = self.settings.max_audio_seconds
+        started, left = time.monotonic(), self.settings.max_audio_seconds
         samples = []
         for recording in recordings:
             try:
                 self._check_size(recording)
-                samples.append(decode(recording.data, max_seconds=left))
+                samples.append(await self._decoding.decode(recording.data, max_seconds=left))
             except AudioError as error:
                 raise type(error)(f"{recording.where}: {error}" if recording.where else str(error)) from error
             left -= len(samples[-1]) / SAMPLE_RATE
+        metrics.LATENCY.labels("decode").observe(time.monotonic() - started)
         return samples
 
     def _check_size(self, recording: Recording) -> None:
@@ -119,9 +183,39 @@ class TranscriptionModel(Model):  # type: ignore[misc]  # kserve has no types
             )
 
 
-def _alike(recordings: Sequence[Recording]) -> dict[Options, list[int]]:
-    """Positions of the recordings that share their options, so that the engine can take them as one batch."""
-    groups: dict[Options, list[int]] = {}
-    for index, recording in enumerate(recordings):
-        groups.setdefault(recording.options, []).append(index)
-    return groups
+async def _read_in_order(queue: Scheduler, windows: Sequence[Window], options: Options, deadline: float) -> AsyncGenerator[WindowText]:
+    """The windows' texts in the order of the windows. Whoever stops asking has left the queue.
+
+    Raises:
+        TooLate: the deadline (by time.monotonic()) passed.
+    """
+    loop, news = asyncio.get_running_loop(), asyncio.Queue[Heard | Exception]()
+
+    def tell(item: Heard | Exception) -> None:
+        with suppress(RuntimeError):  # the loop has ended: the server is going
+            loop.call_soon_threadsafe(news.put_nowait, item)
+
+    turn = Turn(windows=windows, options=options, on_heard=tell, on_failure=tell)
+    if windows:
+        queue.submit(turn)
+    read: dict[int, WindowText] = {}
+    try:
+        for number in range(len(windows)):
+            while number not in read:
+                try:
+                    item = await asyncio.wait_for(news.get(), deadline - time.monotonic())
+                except TimeoutError as error:
+                    raise TooLate("the recording was not transcribed before the deadline; send a shorter one, or try again") from error
+                if isinstance(item, Exception):
+                    raise item
+                read[item.number] = item.text
+            yield read.pop(number)
+    finally:
+        queue.withdraw(turn)
+        if turn.started is not None:
+            metrics.LATENCY.labels("queue").observe(turn.started - turn.submitted)
+
+
+def _count_batch(windows: int, took: float) -> None:
+    metrics.BATCH_WINDOWS.observe(windows)
+    metrics.LATENCY.labels("read").observe(took)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import struct
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from kserve import InferOutput, InferRequest, InferResponse
+from kserve import InferInput, InferOutput, InferRequest, InferResponse
+from kserve.protocol.infer_type import to_http_parameters
 
 from avskrift.errors import UsageError
 from avskrift.text.languages import check_language
 from avskrift.whisper.transcript import Options, Segment, Task, Transcript
 
 AUDIO_INPUT = "audio"
-_INSTANCE_FIELDS = ("audio", "language", "task", "timestamps", "prompt")
-_PARAMETERS = ("language", "task", "prompt")  # what a V2 request may set; its answer has no place for timestamps
+PARAMETERS = ("language", "task", "timestamps", "prompt")  # how a recording is to be transcribed, in V1 and in V2
+INSTANCE_FIELDS = (AUDIO_INPUT, *PARAMETERS)
+_BINARY_OUTPUT = "binary_data_output"  # of V2's extension for binary tensors; KServe reads it
+_V2_OUTPUTS = {"text": "BYTES", "language": "BYTES", "language_probability": "FP32", "duration": "FP32", "segments": "BYTES"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +57,10 @@ def v1_answer(transcripts: Sequence[Transcript]) -> dict[str, Any]:
 
 
 def v2_recordings(request: InferRequest) -> list[Recording]:
-    """The recordings of a V2 request: one BYTES tensor named ``audio`` whose elements are base64 strings.
+    """The recordings of a V2 request: one BYTES tensor named ``audio``.
 
-    The request's ``parameters`` may hold ``language``, ``task`` and ``prompt``; they hold for every element.
+    Its elements are base64 strings in JSON, which has no bytes, and the recordings' own bytes over gRPC. The request's
+    ``parameters`` may hold ``language``, ``task``, ``timestamps`` and ``prompt``; they hold for every element.
 
     Raises:
         UsageError: tensors that are not of this shape.
@@ -64,32 +69,32 @@ def v2_recordings(request: InferRequest) -> list[Recording]:
     tensors = request.inputs
     if len(tensors) != 1 or tensors[0].name != AUDIO_INPUT or tensors[0].datatype != "BYTES":
         raise UsageError('"inputs" must hold one tensor: {"name": "audio", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}')
-    data = tensors[0].data
-    if not isinstance(data, list) or not data or list(tensors[0].shape) != [len(data)]:
-        raise UsageError('"inputs[0].data" must be a list of base64 strings with as many elements as "shape" says')
-    parameters = dict(request.parameters or {})
-    _refuse_unknown("parameters", parameters, _PARAMETERS)
+    _check_outputs(request)
+    parameters = to_http_parameters(request.parameters or {})
+    if not request.from_grpc:
+        parameters.pop(_BINARY_OUTPUT, None)
+    _refuse_unknown("parameters", parameters, PARAMETERS)
     options = _options("parameters", parameters)
-    named = [(f"inputs[0].data[{index}]", text) for index, text in enumerate(data)]
-    return [Recording(data=_base64(where, text), options=options, where=where) for where, text in named]
+    named = _grpc_elements(tensors[0]) if request.from_grpc else _json_elements(tensors[0])
+    return [Recording(data=data, options=options, where=where) for where, data in named]
 
 
 def v2_answer(request: InferRequest, transcripts: Sequence[Transcript], *, model_name: str, version: str) -> InferResponse:
-    """One element for each recording in each of the tensors that :func:`v2_outputs` describes."""
+    """One element for each recording in each of the tensors that :func:`v2_outputs` describes, or in those that were asked for."""
     columns: dict[str, list[Any]] = {
         "text": [transcript.text for transcript in transcripts],
         "language": [transcript.language for transcript in transcripts],
         "language_probability": [transcript.language_probability for transcript in transcripts],
         "duration": [transcript.duration_s for transcript in transcripts],
+        "segments": [_segments_as_json(transcript) for transcript in transcripts],
     }
-    tensors = [
-        InferOutput(described["name"], [len(transcripts)], described["datatype"], columns[described["name"]]) for described in v2_outputs()
-    ]
+    asked = [output.name for output in request.request_outputs or ()] or list(columns)
     return InferResponse(
         response_id=request.id or str(uuid.uuid4()),
         model_name=model_name,
         model_version=version or None,
-        infer_outputs=tensors,
+        infer_outputs=[InferOutput(name, [len(transcripts)], _V2_OUTPUTS[name], columns[name]) for name in asked],
+        use_binary_outputs=request.use_binary_outputs,
         requested_outputs=request.request_outputs,
     )
 
@@ -100,9 +105,38 @@ def v2_inputs() -> list[dict[str, Any]]:
 
 
 def v2_outputs() -> list[dict[str, Any]]:
-    """What a V2 answer holds."""
-    kinds = {"text": "BYTES", "language": "BYTES", "language_probability": "FP32", "duration": "FP32"}
-    return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in kinds.items()]
+    """What a V2 answer holds; an element of ``segments`` is V1's list of segments as JSON."""
+    return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in _V2_OUTPUTS.items()]
+
+
+def _check_outputs(request: InferRequest) -> None:
+    for output in request.request_outputs or ():
+        if output.name not in _V2_OUTPUTS:
+            raise UsageError(f'"outputs" names {output.name!r}, which is no output; use {", ".join(_V2_OUTPUTS)}')
+
+
+def _json_elements(tensor: InferInput) -> list[tuple[str, bytes]]:
+    """Each recording under the name that an error about it should have."""
+    texts = tensor.data
+    if not isinstance(texts, list) or not texts or list(tensor.shape) != [len(texts)]:
+        raise UsageError('"inputs[0].data" must be a list of base64 strings with as many elements as "shape" says')
+    named = [(f"inputs[0].data[{index}]", text) for index, text in enumerate(texts)]
+    return [(where, _base64(where, text)) for where, text in named]
+
+
+def _grpc_elements(tensor: InferInput) -> list[tuple[str, bytes]]:
+    """As :func:`_json_elements`, from ``raw_input_contents`` or ``bytes_contents``."""
+    try:
+        recordings = list(tensor.as_numpy())
+    except (struct.error, ValueError) as error:  # a length that is not true, or a shape that does not fit
+        raise UsageError('the tensor "audio" does not hold the elements that its shape says; send one element a recording') from error
+    if not recordings or list(tensor.shape) != [len(recordings)]:
+        raise UsageError('the tensor "audio" must have one dimension and an element for each recording')
+    named = [(f"audio[{index}]", data) for index, data in enumerate(recordings)]
+    for where, data in named:
+        if not data:
+            raise UsageError(f"{where} is empty; put the recording's bytes there")
+    return named
 
 
 def _json(body: bytes) -> object:
@@ -115,7 +149,7 @@ def _json(body: bytes) -> object:
 def _instance(where: str, instance: object) -> Recording:
     if not isinstance(instance, Mapping):
         raise UsageError(f'{where} is not an object; send {{"audio": {{"b64": "..."}}}}')
-    _refuse_unknown(where, instance, _INSTANCE_FIELDS)
+    _refuse_unknown(where, instance, INSTANCE_FIELDS)
     if "audio" not in instance:
         raise UsageError(f'{where}.audio is missing; put the recording there as base64, plain or in {{"b64": "..."}}')
     audio = instance["audio"]
@@ -173,6 +207,10 @@ def _prediction(transcript: Transcript) -> dict[str, Any]:
         "duration": transcript.duration_s,
         "segments": [_segment(segment) for segment in transcript.segments],
     }
+
+
+def _segments_as_json(transcript: Transcript) -> str:
+    return json.dumps([_segment(segment) for segment in transcript.segments], ensure_ascii=False)
 
 
 def _segment(segment: Segment) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from avskrift.errors import UsageError
-from avskrift.serving import answers
+from avskrift.serving import answers, event_stream, page
 from avskrift.serving.answers import Refusal
 from avskrift.serving.formats import DEFAULT_GRANULARITIES, FORMATS, GRANULARITIES, TIMED_FORMATS, Format, Granularity, check_format, render
 from avskrift.serving.guards import Guards
@@ -24,22 +24,23 @@ from avskrift.serving.payloads import Recording
 from avskrift.text.languages import check_language
 from avskrift.whisper.transcript import Options, Task, Timestamps
 
-_GRANULARITIES = "timestamp_granularities[]"  # the only field that may be given more than once
-_FIELDS: Mapping[Task, tuple[str, ...]] = {
-    "transcribe": ("file", "model", "language", "prompt", "response_format", "temperature", _GRANULARITIES),
-    "translate": ("file", "model", "prompt", "response_format", "temperature"),
+GRANULARITIES_FIELD = "timestamp_granularities[]"  # the only field that may be given more than once
+FIELDS: Mapping[Task, tuple[str, ...]] = {
+    "transcribe": ("file", "model", "language", "prompt", "response_format", "temperature", GRANULARITIES_FIELD, "stream"),
+    "translate": ("file", "model", "prompt", "response_format", "temperature", "stream"),
 }
 _MOST_FIELDS = 16
-_AUDIO_PREFIXES = ("/openai/v1/audio", "/v1/audio")
-_ALIAS = "whisper-1"  # the model that OpenAI's clients name by default
-_MEDIA_TYPES: Mapping[Format, str] = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
+AUDIO_PREFIXES = ("/openai/v1/audio", "/v1/audio")
+ALIAS = "whisper-1"  # the model that OpenAI's clients name by default
+MEDIA_TYPES: Mapping[Format, str] = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 
 
 def furnish(app: FastAPI, model: TranscriptionModel) -> None:
     """Give ``app`` the OpenAI routes, the guards, and error answers that tell nothing they should not."""
     app.include_router(router(model))
+    page.install(app, model.settings)
     answers.install(app)
-    app.add_middleware(Guards, settings=model.settings)
+    app.add_middleware(Guards, settings=model.settings, admission=model.admission)
 
 
 def router(model: TranscriptionModel) -> APIRouter:
@@ -54,10 +55,14 @@ def router(model: TranscriptionModel) -> APIRouter:
         _check_temperature(fields)
         timestamps: Timestamps = "word" if "word" in granularities else "segment" if fmt in TIMED_FORMATS else "none"
         options = _options(fields, task, timestamps=timestamps)
-        (transcript,) = await model.transcribe([Recording(data=await _read_file(fields), options=options)])
+        streamed = _streamed(fields, fmt)
+        recording = Recording(data=await _read_file(fields), options=options)
+        if streamed:
+            return await event_stream.answer(model.stream(recording), fmt, request.url.path, task=task, granularities=granularities)
+        (transcript,) = await model.transcribe([recording])
         rendered = render(transcript, fmt, task=task, granularities=granularities)
         if isinstance(rendered, str):
-            return PlainTextResponse(rendered, media_type=_MEDIA_TYPES[fmt])
+            return PlainTextResponse(rendered, media_type=MEDIA_TYPES[fmt])
         return JSONResponse(rendered)
 
     async def transcriptions(request: Request) -> Response:
@@ -66,7 +71,7 @@ def router(model: TranscriptionModel) -> APIRouter:
     async def translations(request: Request) -> Response:
         return await heard(request, "translate")
 
-    for prefix in _AUDIO_PREFIXES:
+    for prefix in AUDIO_PREFIXES:
         routes.post(f"{prefix}/transcriptions", response_model=None)(transcriptions)
         routes.post(f"{prefix}/translations", response_model=None)(translations)
 
@@ -93,10 +98,10 @@ async def _read_form(request: Request, task: Task, *, largest_file: int) -> Form
         raise Refusal(HTTPStatus.BAD_REQUEST, f"the multipart body cannot be read: {error.message}") from error
     names = [name for name, _ in form.multi_items()]
     for name in names:
-        if name not in _FIELDS[task]:
-            known = ", ".join(_FIELDS[task])
+        if name not in FIELDS[task]:
+            known = ", ".join(FIELDS[task])
             raise Refusal(HTTPStatus.BAD_REQUEST, f"no field {name!r} here; use {known}", param=name, code="unknown_parameter")
-        if names.count(name) > 1 and name != _GRANULARITIES:
+        if names.count(name) > 1 and name != GRANULARITIES_FIELD:
             raise Refusal(HTTPStatus.BAD_REQUEST, f"the field {name!r} is given more than once; give it once", param=name)
     return form
 
@@ -119,13 +124,13 @@ def _options(form: FormData, task: Task, *, timestamps: Timestamps) -> Options:
 
 def _granularities(form: FormData, fmt: Format) -> tuple[Granularity, ...]:
     """The lists of times that were asked for; segments where none was. As OpenAI's API has it, verbose_json alone has a choice."""
-    asked = form.getlist(_GRANULARITIES)
+    asked = form.getlist(GRANULARITIES_FIELD)
     for name in asked:
         if name not in GRANULARITIES:
             message = f"no timestamp granularity {name!r}; use {' or '.join(GRANULARITIES)}"
-            raise Refusal(HTTPStatus.BAD_REQUEST, message, param=_GRANULARITIES)
+            raise Refusal(HTTPStatus.BAD_REQUEST, message, param=GRANULARITIES_FIELD)
     if asked and fmt != "verbose_json":
-        raise Refusal(HTTPStatus.BAD_REQUEST, "timestamp granularities need response_format verbose_json", param=_GRANULARITIES)
+        raise Refusal(HTTPStatus.BAD_REQUEST, "timestamp granularities need response_format verbose_json", param=GRANULARITIES_FIELD)
     return tuple(one for one in GRANULARITIES if one in asked) or DEFAULT_GRANULARITIES
 
 
@@ -136,9 +141,19 @@ def _response_format(form: FormData) -> Format:
         raise Refusal(HTTPStatus.BAD_REQUEST, str(error), param="response_format") from error
 
 
+def _streamed(form: FormData, fmt: Format) -> bool:
+    asked = (_text(form, "stream") or "false").lower()
+    if asked not in ("true", "false"):
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"stream is {asked!r}; use true or false", param="stream")
+    if asked == "true" and fmt in ("srt", "vtt"):
+        message = "subtitles are not streamed; use response_format json, text or verbose_json, or leave stream out"
+        raise Refusal(HTTPStatus.BAD_REQUEST, message, param="stream")
+    return asked == "true"
+
+
 def _check_model(form: FormData, *, served: str) -> None:
     name = _text(form, "model") or served
-    if name not in (served, _ALIAS):
+    if name not in (served, ALIAS):
         message = f"no model {name!r} here; use {served!r} or leave the field out"
         raise Refusal(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
 

@@ -1,36 +1,37 @@
-"""KServe's model server around one model package, on one address, until it is told to stop."""
+"""KServe's model server around one model package, over HTTP and gRPC, until it is told to stop."""
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from kserve import ModelServer
 from kserve.model_server import app
-from kserve.protocol.rest.server import RESTServer
+from kserve.protocol.rest.server import RESTServer, _RefreshingServer
 
-from avskrift.errors import PortTakenError, UsageError
 from avskrift.logs import Log
-from avskrift.serving import library_logs
+from avskrift.serving import library_logs, tracing
+from avskrift.serving.addresses import bound, listen
+from avskrift.serving.grpc_server import OPTION as GRPC_OPTION
+from avskrift.serving.grpc_server import Certificate, GrpcServer, Inference
 from avskrift.serving.model import OpenTranscriber, TranscriptionModel
+from avskrift.serving.openapi import describe
 from avskrift.serving.routes import furnish
 from avskrift.serving.settings import Settings, from_environment
 from avskrift.whisper.package import ModelPackage, open_package
-from avskrift.whisper.transcript import Transcriber
+from avskrift.whisper.windows import WindowTranscriber
 
 DEFAULT_PORT = 8080  # where KServe's controller expects a predictor
-_HIGHEST_PORT = 65535
-_BACKLOG = 2048
 _log = Log("serving")
 
 
-def open_ctranslate2(package: ModelPackage, settings: Settings) -> Transcriber:
+def open_ctranslate2(package: ModelPackage, settings: Settings) -> WindowTranscriber:
     """The engine that Avskrift serves and evaluates with."""
     from avskrift.whisper.transcriber import load_transcriber  # loads CTranslate2; a taken port is told without waiting for it
 
@@ -43,13 +44,15 @@ def serve(
     name: str = "avskrift",
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
+    grpc_port: int | None = None,
     model_version: str = "",
     open_transcriber: OpenTranscriber = open_ctranslate2,
 ) -> None:
-    """Serve the package folder over HTTP; return once SIGTERM or Ctrl-C asked for an end and requests in flight had theirs.
+    """Serve the package folder over HTTP, and over gRPC too where ``grpc_port`` is given.
 
-    The address is bound before the model is loaded and answers only after it is. ``port`` 0 takes a free one, which the
-    log's ``serving.ready`` names. Call it from the main thread: it handles signals.
+    Returns once SIGTERM or Ctrl-C asked for an end and requests in flight had theirs. Addresses are bound before the model
+    is loaded and answer only after it is. A port of 0 takes a free one, which the log's ``serving.ready`` names. Call it
+    from the main thread: it handles signals.
 
     Raises:
         PortTakenError: another process listens there.
@@ -58,29 +61,30 @@ def serve(
     """
     settings = from_environment()
     library_logs.calm()
-    with _leaving_on_signals(), _bound(host, port) as listener:
+    grpc_address = nullcontext() if grpc_port is None else bound(host, grpc_port, option=GRPC_OPTION)
+    with _leaving_on_signals(), bound(host, port, option="--port") as listener, grpc_address as grpc_listener:
         model = TranscriptionModel(name, open_package(package), settings=settings, open_transcriber=open_transcriber, version=model_version)
-        model.load()
-        _Server(listener, settings).start([model])
+        with tracing.exported(), closing(model):
+            model.load()
+            _Server(listener, settings).start([model], grpc_address=grpc_listener)
     _log.info("serving.stopped")
 
 
 class _Server(ModelServer):  # type: ignore[misc]  # kserve has no types
-    """KServe's model server on a socket that is already bound; KServe itself listens on every interface of the machine."""
+    """KServe's model server on addresses that are already bound; KServe itself listens on every interface of the machine."""
 
     def __init__(self, listener: socket.socket, settings: Settings) -> None:
         super().__init__(http_port=listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False)
         self._listener = listener
         self._settings = settings
 
-    def start(self, models: list[TranscriptionModel]) -> None:
+    def start(self, models: list[TranscriptionModel], *, grpc_address: socket.socket | None = None) -> None:
         for model in models:
             self.register_model(model)
-        _listen(self._listener)
-        host, port = self._listener.getsockname()[:2]
-        _log.info("serving.ready", models=len(models), host=host, port=port)
+        listen(self._listener, option="--port")
         rest = _Rest(
             models[0],
+            self._grpc(grpc_address, models[0]) if grpc_address else None,
             "kserve.model_server:app",
             self.dataplane,
             self.model_repository_extension,
@@ -93,56 +97,48 @@ class _Server(ModelServer):  # type: ignore[misc]  # kserve has no types
         )
         rest.run(sockets=[self._listener])
 
+    def _grpc(self, reserved: socket.socket, model: TranscriptionModel) -> GrpcServer:
+        encrypted = self.ssl_certfile and self.ssl_keyfile
+        certificate = Certificate(certificate=Path(self.ssl_certfile), key=Path(self.ssl_keyfile)) if encrypted else None
+        servicer = Inference(self.dataplane, self.model_repository_extension, model.admission)
+        return GrpcServer(reserved, servicer, self._settings, certificate=certificate)
+
 
 class _Rest(RESTServer):  # type: ignore[misc]  # kserve has no types
     """KServe's HTTP server with our routes, guards and error answers added last, so that they win over KServe's."""
 
-    def __init__(self, model: TranscriptionModel, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, model: TranscriptionModel, grpc: GrpcServer | None, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._model = model
+        self._server = _BothServers(self.config, grpc)
 
     def create_application(self) -> None:
+        app.router.strict_content_type = False  # Triton's HTTP client sends JSON without saying so
         super().create_application()
         furnish(app, self._model)
+        describe(app, model_name=self._model.name, settings=self._model.settings)
 
 
-@contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to the address but not yet listening: whoever connects is refused, not kept waiting."""
-    if not 0 <= port <= _HIGHEST_PORT:
-        raise UsageError(f"port {port} does not exist; choose one from 1 to {_HIGHEST_PORT} with --port")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except OSError as error:
-        raise UsageError(f"{host!r} is no address of this machine; use --host 127.0.0.1, or 0.0.0.0 for every interface") from error
-    with socket.socket(family, kind, protocol) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the last server's closed connections do not hold the port
-        with _naming_the_port(host, port):
-            listener.bind(address)
-        yield listener
+class _BothServers(_RefreshingServer):  # type: ignore[misc]  # kserve has no types
+    """KServe's uvicorn, which opens and closes gRPC's door with its own: both share one event loop and one time of grace."""
 
+    def __init__(self, config: Any, grpc: GrpcServer | None) -> None:
+        super().__init__(config)
+        self._grpc = grpc
 
-def _listen(listener: socket.socket) -> None:
-    """Two sockets may be bound to one address; only one may listen."""
-    host, port = listener.getsockname()[:2]
-    with _naming_the_port(host, port):
-        listener.listen(_BACKLOG)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._grpc:
+            await self._grpc.start()
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            _log.info("serving.ready", host=host, port=port, **({"grpc_port": self._grpc.port} if self._grpc else {}))
 
-
-@contextmanager
-def _naming_the_port(host: str, port: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortTakenError(
-                f"port {port} on {host} is taken by another process; choose another with --port, or stop that one"
-            ) from error
-        if error.errno == errno.EACCES:
-            raise UsageError(f"port {port} is not for this user to open; choose one above 1023 with --port") from error
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"{host!r} is no address of this machine; use --host 127.0.0.1, or 0.0.0.0 for every interface") from error
-        raise
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        closing = [super().shutdown(sockets)]
+        if self._grpc:
+            closing.append(self._grpc.stop(self.config.timeout_graceful_shutdown))
+        await asyncio.gather(*closing)
 
 
 class _Leave(SystemExit):

@@ -23,6 +23,10 @@ class Settings:
     threads: int = 0  # 0: as many as the container has cores
     device: Device = "auto"
     grace_seconds: int = 10  # what a request in flight gets when the server is told to stop
+    deadline_seconds: float = 300.0  # from a request's arrival to its answer
+    max_queue_seconds: float = 3600.0  # of audio that waits or is being transcribed; one recording alone may be longer
+    max_spool_mb: float = 512.0  # MiB of uploads that are held at once
+    gather_ms: float = 5.0  # what a batch with room waits for requests that are on their way
 
     @property
     def max_upload_bytes(self) -> int:
@@ -30,7 +34,7 @@ class Settings:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from ``AVSKRIFT_MAX_UPLOAD_MB``, ``_MAX_AUDIO_SECONDS``, ``_THREADS``, ``_DEVICE`` and ``_GRACE_SECONDS``.
+    """Settings from ``AVSKRIFT_`` and a field's name: ``_MAX_UPLOAD_MB``, ``_THREADS``, ``_DEADLINE_SECONDS`` and so on.
 
     A variable that is unset or empty leaves its default.
 
@@ -45,6 +49,10 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         threads=_count(given, "AVSKRIFT_THREADS", default.threads, highest=1024),
         device=_device(given),
         grace_seconds=_count(given, "AVSKRIFT_GRACE_SECONDS", default.grace_seconds, highest=3600),
+        deadline_seconds=_number(given, "AVSKRIFT_DEADLINE_SECONDS", default.deadline_seconds, highest=24 * 3600),
+        max_queue_seconds=_number(given, "AVSKRIFT_MAX_QUEUE_SECONDS", default.max_queue_seconds, highest=7 * 24 * 3600),
+        max_spool_mb=_number(given, "AVSKRIFT_MAX_SPOOL_MB", default.max_spool_mb, highest=1 << 20),
+        gather_ms=_number(given, "AVSKRIFT_GATHER_MS", default.gather_ms, highest=1000),
     )
 
 

@@ -27,10 +27,10 @@ from avskrift.whisper.package import EncoderContext, ModelPackage
 from avskrift.whisper.tokens import MAX_LABEL_TOKENS, WhisperTokens
 from avskrift.whisper.transcript import Audio, LanguageGuess, Options, Segment, Task, Transcript
 from avskrift.whisper.voice_activity import Stretch, find_speech
-from avskrift.whisper.windows import Window, recording_windows
+from avskrift.whisper.windows import Kind, Window, WindowText, assemble, recording_windows
 from avskrift.whisper.word_times import Alignment, place_words, spell_words
 
-ENGINE_VERSION = "2"  # raised whenever the same bytes may give another text
+ENGINE_VERSION = "3"  # raised whenever the same bytes may give another text
 _BATCH_WINDOWS = {"cpu": 16, "cuda": 128}
 _BATCH_SECONDS = {"cpu": 4 * WINDOW_SECONDS, "cuda": 48 * WINDOW_SECONDS}  # of encoder context: attention takes its square in memory
 _MOST_TOKENS = MAX_LABEL_TOKENS // 2  # that CTranslate2 writes of a window; the other half is for the prompt
@@ -114,43 +114,68 @@ class CTranslate2Transcriber:
         Raises:
             LanguageError: the model does not know ``options.language``.
         """
-        if options.language is not None:
-            self._tokens.prompt(options.language)  # refused before any work
-        windows = [window for number, samples in enumerate(recordings) for window in self._windows(number, samples)]
+        self.check(options)
+        windows = [window for number, samples in enumerate(recordings) for window in self.windows(samples, recording=number)]
+        heard: list[list[WindowText]] = [[] for _ in recordings]
         guesses: dict[int, tuple[LanguageGuess, ...]] = {}
-        segments: list[list[Segment]] = [[] for _ in recordings]
         for batch in self._batches(windows, options):
-            encoded = self._encode(batch)
-            if options.language is None and batch[0].first:
-                guesses |= self._identify(batch, encoded)
-            languages = [options.language or guesses[window.recording][0].language for window in batch]
-            for row, reading in enumerate(self._read(batch, encoded, languages, options)):
-                align = partial(self._align, encoded, row, batch[row], languages[row], options.task)
-                segments[batch[row].recording] += self._segments(batch[row], reading, options, languages[row], align)
+            known = [
+                options.language or (guesses[window.recording][0].language if window.recording in guesses else None) for window in batch
+            ]
+            for window, text in zip(batch, self.read(batch, options, known), strict=True):
+                heard[window.recording].append(text)
+                if text.languages:
+                    guesses[window.recording] = text.languages
         return [
-            _transcript(samples, found, options.language, guesses.get(number, ()))
-            for number, (samples, found) in enumerate(zip(recordings, segments, strict=True))
+            assemble(len(samples) / SAMPLE_RATE, texts, language=options.language) for samples, texts in zip(recordings, heard, strict=True)
         ]
 
-    def _windows(self, number: int, samples: Audio) -> Iterator[Window]:
+    def check(self, options: Options) -> None:
+        """Refuse what :meth:`read` could not do.
+
+        Raises:
+            LanguageError: the model does not know ``options.language``.
+        """
+        if options.language is not None:
+            self._tokens.prompt(options.language)
+
+    def windows(self, samples: Audio, *, recording: int = 0) -> list[Window]:
+        """What of a recording is read, in order; nothing of silence."""
         longest = WINDOW_SAMPLES if self._context.policy == "full" else _SHORT_WINDOW_SAMPLES
-        return recording_windows(number, samples, self._find_speech, longest=longest)
+        return list(recording_windows(recording, samples, self._find_speech, longest=longest))
+
+    def kind(self, window: Window, options: Options) -> Kind:
+        """Windows of one kind share shapes and limits, so that none's text depends on its neighbours."""
+        frames = self._frames(window)
+        by_seconds = _BATCH_SECONDS[self._model.device] * FRAMES_PER_SECOND // frames
+        return Kind(
+            frames=frames,
+            room=_room(window),
+            timed=self._is_timed(window, options),
+            at_once=max(1, min(_BATCH_WINDOWS[self._model.device], by_seconds)),
+        )
+
+    def read(self, windows: Sequence[Window], options: Options, languages: Sequence[str | None]) -> list[WindowText]:
+        """What is said in windows of one kind, at most ``at_once`` of it, each in its language; None is identified."""
+        encoded = self._encode(windows)
+        guesses = self._identify(encoded) if None in languages else [()] * len(windows)
+        spoken = [language or found[0].language for language, found in zip(languages, guesses, strict=True)]
+        texts = []
+        for row, reading in enumerate(self._read(windows, encoded, spoken, options)):
+            align = partial(self._align, encoded, row, windows[row], spoken[row], options.task)
+            segments = self._segments(windows[row], reading, options, spoken[row], align)
+            texts.append(WindowText(segments=tuple(segments), languages=() if languages[row] else guesses[row]))
+        return texts
 
     def _batches(self, windows: Iterable[Window], options: Options) -> Iterator[list[Window]]:
-        """Windows that share shapes and limits, so that none's text depends on its neighbours.
+        """Windows of a kind. Where languages are to be identified, the first windows of all recordings come before the others."""
 
-        Where languages are to be identified, the first windows of all recordings come before the others.
-        """
+        def order(window: Window) -> tuple[bool, Kind]:
+            return options.language is None and not window.first, self.kind(window, options)
 
-        def kind(window: Window) -> tuple[bool, int, int, bool]:
-            later = options.language is None and not window.first
-            return later, self._frames(window), _room(window), self._is_timed(window, options)
-
-        for (_, frames, _, _), group in groupby(sorted(windows, key=kind), key=kind):
+        for (_, kind), group in groupby(sorted(windows, key=order), key=order):
             same = list(group)
-            by_seconds = _BATCH_SECONDS[self._model.device] * FRAMES_PER_SECOND // frames
-            size = max(1, min(_BATCH_WINDOWS[self._model.device], by_seconds))
-            yield from (same[start : start + size] for start in range(0, len(same), size))
+            yield from (same[start : start + kind.at_once] for start in range(0, len(same), kind.at_once))
 
     def _frames(self, window: Window) -> int:
         """Log-mel frames of the encoder context that a window gets."""
@@ -167,15 +192,15 @@ class CTranslate2Transcriber:
         features = np.stack([log_mel(window.samples, self._model.n_mels, frames) for window in batch])
         return _Encoded(self._model.encode(_view(features)))
 
-    def _identify(self, batch: Sequence[Window], encoded: _Encoded) -> dict[int, tuple[LanguageGuess, ...]]:
-        """The most probable languages of each window's recording, best first."""
-        return {
-            window.recording: tuple(
+    def _identify(self, encoded: _Encoded) -> list[tuple[LanguageGuess, ...]]:
+        """The most probable languages of each row, best first."""
+        return [
+            tuple(
                 LanguageGuess(language=self._tokens.language_of(token), probability=float(probability))
                 for token, probability in guesses[:_GUESSES]
             )
-            for window, guesses in zip(batch, self._model.detect_language(encoded.all), strict=True)
-        }
+            for guesses in self._model.detect_language(encoded.all)
+        ]
 
     def _read(self, batch: Sequence[Window], encoded: _Encoded, languages: Sequence[str], options: Options) -> list[Reading]:
         prompts = [self._prompt(language, options, timed=self._is_timed(batch[0], options)) for language in languages]
@@ -266,8 +291,8 @@ def _view(array: Any) -> Any:
 
 
 def _room(window: Window) -> int:
-    """Tokens that a window's text may take."""
-    return min(_MOST_TOKENS, _TOKENS_AT_LEAST + _TOKENS_PER_SECOND * math.ceil(window.duration_s))
+    """Tokens that a window's text may take. Short ones share theirs, and so their batches."""
+    return min(_MOST_TOKENS, _TOKENS_AT_LEAST + _TOKENS_PER_SECOND * math.ceil(max(window.duration_s, _UNTIMED_SECONDS)))
 
 
 def _sampling(temperature: float) -> dict[str, Any]:
@@ -282,17 +307,3 @@ def _later(segment: Segment, seconds: float) -> Segment:
     """A segment of a window at its place in the recording."""
     words = tuple(replace(word, start_s=word.start_s + seconds, end_s=word.end_s + seconds) for word in segment.words)
     return replace(segment, start_s=segment.start_s + seconds, end_s=segment.end_s + seconds, words=words)
-
-
-def _transcript(samples: Audio, segments: Sequence[Segment], named: str | None, guesses: tuple[LanguageGuess, ...]) -> Transcript:
-    """The windows' segments in order. Where no language was named and nobody speaks, it is unknown."""
-    ordered = tuple(sorted(segments, key=lambda segment: segment.start_s))
-    best = guesses[0] if guesses else LanguageGuess(language=named or "", probability=1.0 if named else 0.0)
-    return Transcript(
-        text=" ".join(segment.text for segment in ordered),
-        language=best.language,
-        language_probability=best.probability,
-        languages=guesses,
-        duration_s=len(samples) / SAMPLE_RATE,
-        segments=ordered,
-    )

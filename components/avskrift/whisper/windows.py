@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from avskrift.audio.constants import SAMPLE_RATE, WINDOW_SAMPLES
 from avskrift.whisper.quiet import is_silent, quietest_spot
-from avskrift.whisper.transcript import Audio
+from avskrift.whisper.transcript import Audio, LanguageGuess, Options, Segment, Transcriber, Transcript
 from avskrift.whisper.voice_activity import Stretch
 
 _PADDING = SAMPLE_RATE * 2 // 5  # around speech: the network hears a word's first consonant late, if at all
@@ -32,6 +33,58 @@ class Window:
     @property
     def duration_s(self) -> float:
         return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kind:
+    """What windows must have in common to be read together, and how many of them are at most.
+
+    ``frames`` of encoder context, ``room`` in tokens for the text, and whether it is written with timestamps.
+    """
+
+    frames: int
+    room: int
+    timed: bool
+    at_once: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowText:
+    """What is said in a window: segments in the recording's time, and the languages it may be in where none was named."""
+
+    segments: tuple[Segment, ...]
+    languages: tuple[LanguageGuess, ...] = ()
+
+
+class WindowTranscriber(Transcriber, Protocol):
+    """An engine that reads recordings window by window, so that those of several people can take turns."""
+
+    def check(self, options: Options) -> None:
+        """Raises LanguageError for a language that the model does not know."""
+
+    def windows(self, samples: Audio) -> list[Window]:
+        """What of a recording is read, in order."""
+
+    def kind(self, window: Window, options: Options) -> Kind:
+        """Which windows may be read together, under equal options but for the language."""
+
+    def read(self, windows: Sequence[Window], options: Options, languages: Sequence[str | None]) -> list[WindowText]:
+        """The texts of windows of one kind; a language that is None is identified."""
+
+
+def assemble(duration_s: float, texts: Sequence[WindowText], *, language: str | None) -> Transcript:
+    """The transcript of a recording from those of its windows. Where no language was named and nobody speaks, it is unknown."""
+    ordered = tuple(sorted((segment for text in texts for segment in text.segments), key=lambda segment: segment.start_s))
+    guesses = next((text.languages for text in texts if text.languages), ())
+    best = guesses[0] if guesses else LanguageGuess(language=language or "", probability=1.0 if language else 0.0)
+    return Transcript(
+        text=" ".join(segment.text for segment in ordered),
+        language=best.language,
+        language_probability=best.probability,
+        languages=guesses,
+        duration_s=duration_s,
+        segments=ordered,
+    )
 
 
 def recording_windows(recording: int, samples: Audio, find_speech: Callable[[Audio], list[Stretch]], *, longest: int) -> Iterator[Window]:
