@@ -127,7 +127,7 @@ def server(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def _wait_for_ports(process: subprocess.Popen[bytes], log_file: Path) -> tuple[int, int | None]:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        match = re.search(r"serving\.ready .* port=(\d+)(?: grpc_port=(\d+))?\n", log_file.read_text(encoding="utf-8"))
+        match = re.search(r"serving\.ready\b.*?\bport\W+(\d+)(?:\W+grpc_port\W+(\d+))?\W*\n", log_file.read_text(encoding="utf-8"))
         if match:
             return int(match[1]), int(match[2]) if match[2] else None
         time.sleep(0.02)
