@@ -19,7 +19,7 @@ from avskrift.errors import AudioError
 from avskrift.serving.decoding import DecodingPool
 
 MUTATIONS = int(os.environ.get("AVSKRIFT_MUTATIONS") or 400)
-BOUND_SECONDS = 5.0  # of a busy machine; alone, the slowest takes a tenth of that
+BOUND_SECONDS = 5.0  # on a busy machine; the slowest of 10,000 took 0.14 s on two cores
 AT_ONCE = 8
 CODECS = [
     ("WAV", "PCM_16"),

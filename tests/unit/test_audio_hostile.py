@@ -156,6 +156,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a-second-that-claims-a-month.flac": (lambda: flac_of_silence(1.0, claimed=2**36 - 1), LONG),
     "a-second-that-claims-more.flac": (lambda: flac_claiming(flac_of_silence(1.0), 20_000), "AudioError"),
+    "metadata-that-claims-the-rest.flac": (
+        lambda: patched(encoded(noise(0.5), container="FLAC"), b"fLaC", 42, b"\0\xff\xff"),
+        "AudioError: the recording is cut short, or goes on",
+    ),
     "a-minute.mp3": (lambda: encoded(np.zeros(60 * 8000, np.float32), 8000, "MP3"), LONG),
     "a-minute.opus": (lambda: encoded(np.zeros(60 * 8000, np.float32), 8000, "OGG", "OPUS"), LONG),
     "a-minute.m4a": (lambda: m4a(np.zeros(60 * 8000, np.float32), 8000), LONG),

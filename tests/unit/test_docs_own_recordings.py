@@ -16,7 +16,7 @@ from common_voice import NAMES, Plan, write_release
 
 from avskrift.audio import decode
 from avskrift.audio.constants import SAMPLE_RATE
-from avskrift.audio.limited import Limits
+from avskrift.audio.limited_child import Limits
 from avskrift.corpus import entries, staging, validation
 from avskrift.corpus.dataset import MAX_WEIGHT
 from avskrift.corpus.sources import columns

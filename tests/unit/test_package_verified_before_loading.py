@@ -15,7 +15,7 @@ from avskrift.serving.settings import from_environment
 from avskrift.steps.evaluate import step as evaluating
 from avskrift.whisper.package import ModelPackage, open_package
 from avskrift.whisper.transformers_folder import open_model
-from avskrift_pipelines.command.endpoint import transcribe
+from avskrift_pipelines.command.transcribing import transcribe
 
 Loads = Callable[[Path, Path], object]  # from a package and a dataset
 

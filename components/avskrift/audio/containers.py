@@ -114,6 +114,8 @@ def _flac_ends_at(data: Bytes, frames: int) -> bool:
     first = _flac_first_frame(data)
     block, largest = struct.unpack_from(">H", data, 10)[0], int.from_bytes(data[15:18], "big")
     sync, lowest = data[first : first + 2], max(first, len(data) - (largest or _LARGEST_FLAC_FRAME) - _FLAC_TAGS)
+    if len(sync) < 2:  # the metadata claims the rest of the file; to look for nothing in a mapped file would never end
+        return False
     at = len(data)
     # Those two bytes turn up in sound as well: it takes a header's checksum and the right number to pass for the last frame.
     while (at := data.rfind(sync, lowest, at + 1)) >= 0:

@@ -159,7 +159,12 @@ class _Worker(threading.Thread):
             if self._stopped:
                 raise CancelledError
             child = self._child = DecodingChild(self._decoder, self._limits)
-        child.warm_up()
+        try:
+            child.warm_up()
+        except AvskriftError:
+            if self._stopped:
+                raise CancelledError from None
+            raise
         return child
 
     def _replace_a_dead_child(self) -> None:

@@ -15,7 +15,7 @@ from avskrift.errors import AvskriftError, InterruptedRunError
 from avskrift.steps.boundary import DEBUG_VARIABLE, as_failure, interrupt
 
 # These modules import what a command runs when it runs: `--help` and `status` must not wait for torch.
-from avskrift_pipelines.command import compiling, doctoring, endpoint, inspecting, running, steps
+from avskrift_pipelines.command import compiling, doctoring, endpoint, inspecting, running, steps, transcribing
 from avskrift_pipelines.command.output import say
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ app.command("evaluate", rich_help_panel=_STEPS)(steps.evaluate)
 app.command("gate", rich_help_panel=_STEPS)(steps.gate)
 app.command("register", rich_help_panel=_STEPS)(steps.register)
 app.command("deploy", rich_help_panel=_STEPS)(steps.deploy)
-app.command("transcribe", rich_help_panel=_MODEL)(endpoint.transcribe)
+app.command("transcribe", rich_help_panel=_MODEL)(transcribing.transcribe)
 app.command("serve", rich_help_panel=_MODEL)(endpoint.serve)
 app.command("stop", rich_help_panel=_MODEL)(endpoint.stop)
 app.command("status", rich_help_panel=_LOOK)(endpoint.status)

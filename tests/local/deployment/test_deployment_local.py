@@ -213,7 +213,7 @@ def test_a_port_can_be_checked_before_hours_of_training(home: Path) -> None:
 @pytest.mark.parametrize("url", ["not a url", "http://127.0.0.1:1", "http://127.0.0.1:99999", "ftp://127.0.0.1/"])
 def test_an_endpoint_that_does_not_answer_is_one_sentence(url: str) -> None:
     with pytest.raises(EndpointError) as refused:
-        client.ask(url, b"", file_type="wav", model="avskrift")
+        client.transcribe(url, b"", file_type="wav", model="avskrift")
     assert url in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not client.is_ready(url)
