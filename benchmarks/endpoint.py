@@ -42,7 +42,7 @@ from avskrift.corpus.dataset import Clip, open_dataset
 _SHORTEST_S, _LONGEST_S = 2.0, 6.0
 _CLIENTS = (1, 4, 16, 64)
 _CAPACITY_CLIENTS = 16
-_SHARES = (0.5, 1.5)
+_SHARES = (0.5, 1.5, 3.0)
 _SEED = 20_261_129
 _STARTS_WITHIN_S = 120.0
 _PATIENCE_S = 600.0
