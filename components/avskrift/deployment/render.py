@@ -16,6 +16,8 @@ from avskrift.errors import UsageError
 
 MODEL_MOUNT = "/mnt/models"  # where KServe's storage initializer puts a package
 _HTTP_PORT = 8080
+_TERMINATION_SECONDS = 60  # between SIGTERM and SIGKILL
+_GRACE_SECONDS = 50  # of them, what requests in flight get; the rest is for the way there and out
 _STORAGE_SCHEMES = ("s3", "gs", "hf", "oci", "pvc", "https")  # what KServe 0.21's storage initializer knows
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LONGEST_HOST_LABEL = 63  # NAME-predictor-NAMESPACE is one label of a host name
@@ -106,7 +108,7 @@ def _predictor(service: Service) -> dict[str, Any]:
         "maxReplicas": service.max_replicas,
         **account,
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 60,
+        "terminationGracePeriodSeconds": _TERMINATION_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
@@ -133,6 +135,7 @@ def _container(service: Service) -> dict[str, Any]:
             {"name": "STORAGE_URI", "value": storage_uri(service.storage_uri)},
             {"name": "AVSKRIFT_HOME", "value": "/tmp/avskrift"},
             {"name": "AVSKRIFT_LOG_FORMAT", "value": "json"},
+            {"name": "AVSKRIFT_GRACE_SECONDS", "value": str(_GRACE_SECONDS)},
         ],
         "ports": [{"name": "http1", "containerPort": _HTTP_PORT, "protocol": "TCP"}],
         "resources": _resources(service.resources),
