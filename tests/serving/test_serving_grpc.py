@@ -89,6 +89,7 @@ def test_it_is_live_and_ready(stub: Any) -> None:
 def test_metadata_is_what_http_says(server: RunningServer, stub: Any) -> None:
     over_http = server.client.get("/v2/models/avskrift").json()
     over_grpc = stub.ModelMetadata(pb.ModelMetadataRequest(name="avskrift"))
+    assert list(over_grpc.versions) == over_http["versions"] == ["7"], "the registry's, which the server was told"
     for tensors in ("inputs", "outputs"):
         described = [{"name": one.name, "datatype": one.datatype, "shape": list(one.shape)} for one in getattr(over_grpc, tensors)]
         assert described == over_http[tensors]

@@ -107,7 +107,9 @@ class Inference(InferenceServicer):  # type: ignore[misc]  # kserve has no types
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         _refuse_version(request.version)
-        return await super().ModelMetadata(request, context)
+        answer = await super().ModelMetadata(request, context)
+        answer.versions.extend((await self._data_plane.model_metadata(request.name))["versions"] or ())
+        return answer
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         _refuse_version(request.model_version)

@@ -123,7 +123,7 @@ def _v2_paths(model_name: str) -> Described:
     outputs = [output | {"shape": [1], "data": [values[output["name"]]]} for output in v2_outputs()]
     request = {"inputs": [{"name": AUDIO_INPUT, "datatype": "BYTES", "shape": [1], "data": [_recording()]}]}
     more = {"id": "17", "parameters": {"language": "sv", "timestamps": True}, "outputs": [{"name": "text"}, {"name": "segments"}]}
-    metadata = {"name": model_name, "versions": None, "platform": "", "inputs": v2_inputs(), "outputs": v2_outputs()}
+    metadata = {"name": model_name, "versions": ["7"], "platform": "", "inputs": v2_inputs(), "outputs": v2_outputs()}
     server = {"name": "kserve", "version": version("kserve"), "extensions": ["model_repository_extension"]}
     return {
         "/v2": {"get": _get("V2", "The server", "ServerMetadata", server)},

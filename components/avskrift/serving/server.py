@@ -13,6 +13,7 @@ from typing import Any
 
 from kserve import ModelServer
 from kserve.model_server import app
+from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer, _RefreshingServer
 
 from avskrift.logs import Log
@@ -75,6 +76,7 @@ class _Server(ModelServer):  # type: ignore[misc]  # kserve has no types
 
     def __init__(self, listener: socket.socket, settings: Settings) -> None:
         super().__init__(http_port=listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False)
+        self.dataplane = _DataPlane(model_registry=self.registered_models)
         self._listener = listener
         self._settings = settings
 
@@ -102,6 +104,14 @@ class _Server(ModelServer):  # type: ignore[misc]  # kserve has no types
         certificate = Certificate(certificate=Path(self.ssl_certfile), key=Path(self.ssl_keyfile)) if encrypted else None
         servicer = Inference(self.dataplane, self.model_repository_extension, model.admission)
         return GrpcServer(reserved, servicer, self._settings, certificate=certificate)
+
+
+class _DataPlane(DataPlane):  # type: ignore[misc]  # kserve has no types
+    """KServe's, which also says which version of the registry's answers."""
+
+    async def model_metadata(self, model_name: str) -> dict[str, Any]:
+        version = self.get_model_from_registry(model_name).version
+        return {**await super().model_metadata(model_name), "versions": [version] if version else None}
 
 
 class _Rest(RESTServer):  # type: ignore[misc]  # kserve has no types
