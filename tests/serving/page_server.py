@@ -54,22 +54,36 @@ def whole(segments: Sequence[Event], *, language: str = "swedish") -> Event:
     return {"task": "transcribe", "language": language, "duration": segments[-1]["end"], "text": text, "segments": list(segments)}
 
 
-def streamed(segments: Sequence[Event], *, language: str = "swedish", pause_s: float = 0.0) -> Answer:
-    """The segments one after the other, a pause after each, and the whole at the end."""
+class Gate:
+    """Holds a stream behind its first segment until the test opens it; a stream that nobody reads any more is let go."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def passed(self) -> None:
+        while not self._open.is_set():
+            await asyncio.sleep(0.02)
+
+
+def streamed(segments: Sequence[Event], *, language: str = "swedish", gate: Gate | None = None) -> Answer:
+    """The segments one after the other, and the whole at the end; with a gate, the first alone until it is opened."""
     parts = [
         event
         for one in segments
         for event in ({"type": "transcript.text.segment", **one}, {"type": "transcript.text.delta", "delta": f" {one['text']}"})
     ]
-    return events(*parts, {"type": "transcript.text.done", **whole(segments, language=language)}, pause_s=pause_s)
+    return events(*parts, {"type": "transcript.text.done", **whole(segments, language=language)}, gate=gate)
 
 
-def events(*sent: Event, pause_s: float = 0.0) -> Answer:
+def events(*sent: Event, gate: Gate | None = None) -> Answer:
     async def body() -> AsyncIterator[str]:
         for event in sent:
             yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
-            if event["type"] == "transcript.text.segment":
-                await asyncio.sleep(pause_s)
+            if gate and event["type"] == "transcript.text.segment":
+                await gate.passed()
 
     return lambda: StreamingResponse(body(), media_type="text/event-stream")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import RunningServer, recording
-from page_server import Event, PageServer, events, plain, refused, segment, serving_page, streamed, whole
+from page_server import Event, Gate, PageServer, events, plain, refused, segment, serving_page, streamed, whole
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
 from scripted_server import SPOKEN, TRANSLATED
 
@@ -187,13 +187,15 @@ def test_a_recording_ends_by_itself_when_it_is_as_long_as_the_server_takes(brows
 
 
 def test_segments_arrive_one_by_one(open_page: OpenPage, endpoint: PageServer) -> None:
-    endpoint.answers.append(streamed(_SEGMENTS, pause_s=1.0))
+    gate = Gate()
+    endpoint.answers.append(streamed(_SEGMENTS, gate=gate))
     page = open_page()
     choose(page)
     expect(lines(page)).to_have_count(1)
     expect(status(page)).to_have_text("Listening …")
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     expect(page.get_by_role("progressbar")).to_have_js_property("value", 0.2)
+    gate.open()
     sentences(page, _SEGMENTS)
     expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
 
@@ -365,7 +367,7 @@ def test_a_failure_in_the_middle_keeps_what_had_arrived(open_page: OpenPage, end
 
 
 def test_a_request_is_cancelled(open_page: OpenPage, endpoint: PageServer) -> None:
-    endpoint.answers.append(streamed(_SEGMENTS, pause_s=2.0))
+    endpoint.answers.append(streamed(_SEGMENTS, gate=Gate()))
     page = open_page()
     choose(page)
     sentences(page, _FIRST)
@@ -387,7 +389,7 @@ def test_waiting_for_a_busy_server_is_cancelled(open_page: OpenPage, endpoint: P
 
 
 def test_a_new_recording_takes_the_place_of_a_request(open_page: OpenPage, endpoint: PageServer) -> None:
-    endpoint.answers += [streamed(_SEGMENTS, pause_s=2.0), streamed(_SEGMENTS[2:])]
+    endpoint.answers += [streamed(_SEGMENTS, gate=Gate()), streamed(_SEGMENTS[2:])]
     page = open_page()
     choose(page)
     sentences(page, _FIRST)
@@ -479,7 +481,8 @@ def test_the_keyboard_alone_records_reads_plays_and_downloads(open_page: OpenPag
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_axe_finds_nothing_serious(open_page: OpenPage, endpoint: PageServer, scheme: str, width: int) -> None:
-    endpoint.answers += [streamed(_SEGMENTS, pause_s=0.5), refused(415, "no recording")]
+    gate = Gate()
+    endpoint.answers += [streamed(_SEGMENTS, gate=gate), refused(415, "no recording")]
     page = open_page(locale="sv-SE", color_scheme=scheme, viewport={"width": width, "height": 844}, reduced_motion="reduce")
     assert_accessible(page)
     page.get_by_role("button", name="Spela in").click()
@@ -488,6 +491,7 @@ def test_axe_finds_nothing_serious(open_page: OpenPage, endpoint: PageServer, sc
     page.get_by_role("button", name="Stoppa").click()
     expect(lines(page)).to_have_count(1)
     assert_accessible(page)
+    gate.open()
     expect(status(page)).to_have_text("Klart.")
     lines(page).nth(1).click()
     assert_accessible(page)

@@ -17,7 +17,7 @@ from recordings import tone
 from avskrift.whisper.card import model_card
 from avskrift.whisper.export import Provenance, export_package
 from avskrift.whisper.package import DatasetSummary, EncoderContext, ModelPackage, PackageDescription, RoundTrip
-from avskrift_pipelines.command import endpoint
+from avskrift_pipelines.command import endpoint, transcribing
 
 smallest = small_training.smallest_whisper
 _threads_as_before = small_training.threads_as_before
@@ -142,7 +142,7 @@ def test_the_examples_in_python_run_on_the_package_as_they_stand(
 
 def test_the_commands_have_the_options_that_the_card_gives_them() -> None:
     lines = _section(model_card(ADAPTED), "How to call it").splitlines()
-    for command in (endpoint.transcribe, endpoint.serve):
+    for command in (transcribing.transcribe, endpoint.serve):
         (line,) = (line for line in lines if line.startswith(f"avskrift {command.__name__} "))
         assert set(re.findall(r"--(\w+)", line)) <= set(inspect.signature(command).parameters)
     assert any("/openai/v1/audio/transcriptions" in line for line in lines)

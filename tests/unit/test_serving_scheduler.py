@@ -150,11 +150,12 @@ def test_a_second_does_not_wait_for_an_hour() -> None:
 
 
 def test_two_hours_take_turns() -> None:
-    engine = GatedEngine(open_gate=True)
+    engine = GatedEngine()
     scheduler = busy(engine)
     hours = [Recording(number, (15.0,) * 24) for number in (0, 1)]
     for one in hours:
         scheduler.submit(one.turn())
+    engine.go(13)
     for one in hours:
         one.wait()
     read = [engine.batch() for _ in range(12)]
@@ -204,12 +205,12 @@ def test_a_batch_with_room_waits_for_those_on_their_way_and_nobody_alone_does() 
     engine = GatedEngine(open_gate=True)
     coming = [1]
     scheduler = Scheduler(engine, gather_s=PATIENCE_S, expected=lambda: coming[0])
-    scheduler.submit(Recording(0).turn())
+    for number in range(4):
+        scheduler.submit(Recording(number).turn())
+    assert engine.batch() == [0, 1, 2, 3], "it was read without the others, or waited for more than it had room for"
     coming[0] = 0
-    scheduler.submit(Recording(1).turn())
-    assert engine.batch() == [0, 1]
-    scheduler.submit(Recording(2).turn())
-    assert engine.batch() == [2], "it would have waited a minute"
+    scheduler.submit(Recording(4).turn())
+    assert engine.batch() == [4], "it would have waited a minute"
 
 
 def test_a_wait_is_guessed_from_what_was_read() -> None:

@@ -415,7 +415,7 @@ class TestWords:
 
 def test_the_engine_says_what_figures_hang_on(engine: CTranslate2Transcriber) -> None:
     assert ENGINE_VERSION == "3"
-    assert engine.identity().startswith(f"avskrift 2, ctranslate2 {ctranslate2.__version__}, cpu int8")
+    assert engine.identity().startswith(f"avskrift 3, ctranslate2 {ctranslate2.__version__}, cpu int8")
     assert "sv" in engine.languages
 
 

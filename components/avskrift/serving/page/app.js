@@ -43,6 +43,7 @@ async function setUp() {
   on("cancel").addEventListener("click", () => running?.abort());
   on("again").addEventListener("click", () => hear(source.file, source.name));
   on("audio").addEventListener("error", () => playable(false));
+  on("audio").addEventListener("durationchange", showHowFar);
   offerCopy(on("copy"), () => transcript, (copied) => say(copied ? "copied" : "not_copied"));
   for (const button of document.querySelectorAll("[data-download]")) {
     offerDownload(button, () => ({ transcript, name: source.name }), (name) => say("downloaded", { name }));
@@ -174,9 +175,15 @@ function showSegment(segment) {
   list.add(segment);
   transcript.segments.push(segment);
   transcript.text = transcript.segments.map(({ text }) => text).join(" ");
-  const { duration } = on("audio");
-  if (Number.isFinite(duration)) on("heard").value = Math.min(1, segment.end / duration);
+  showHowFar();
   allowExport(true);
+}
+
+// The browser may know the recording's length before or after the first segment.
+function showHowFar() {
+  const { duration } = on("audio");
+  const last = transcript?.segments.at(-1);
+  if (last && Number.isFinite(duration) && !on("heard").hidden) on("heard").value = Math.min(1, last.end / duration);
 }
 
 function finish({ text, language, duration }, task) {
