@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,20 +14,15 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
-import soxr
 from prometheus_client import REGISTRY
 from rendering import CASES, CHART, of_kind
 
 import avskrift.serving.metrics  # noqa: F401 - makes the metrics known
-from avskrift.corpus.demo.espeak import ESPEAK_RATE, say
 from avskrift.deployment.render import Service, render
 from avskrift.serving.__main__ import _parser
 
 _SCRIPT = CHART / "files" / "transcribe.py"
-_SAMPLE = CHART / "files" / "sample.wav"
 _METRIC = re.compile(r"\bavskrift_[a-z_]+")
 _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
 
@@ -108,23 +103,14 @@ def test_every_panel_says_what_it_shows_and_none_covers_another() -> None:
     assert len(cells) == len(set(cells))
 
 
-def test_the_sample_is_the_sentence_that_the_demos_voice_says() -> None:
-    """``AVSKRIFT_REGENERATE_GOLDEN=1`` writes it anew."""
-    if os.environ.get("AVSKRIFT_REGENERATE_GOLDEN") == "1":
-        soundfile.write(_SAMPLE, _spoken(), 16_000, subtype="PCM_16")
-    samples, rate = soundfile.read(_SAMPLE, dtype="int16")
-    assert rate == 16_000
-    assert np.array_equal(samples, _spoken())
-    with wave.open(str(_SAMPLE)) as file:
-        assert (file.getnchannels(), file.getsampwidth()) == (1, 2)
-
-
-def test_the_helm_test_sends_the_recording_and_prints_what_was_heard() -> None:
+def test_the_helm_test_says_a_sentence_and_prints_what_was_heard() -> None:
     with _endpoint("hej") as (url, bodies):
         done = _transcribe("http://127.0.0.1:9", url)
     assert (done.returncode, done.stdout.strip()) == (0, f"{url} heard: hej")
-    assert _SAMPLE.read_bytes() in bodies[0]
-    assert b'name="file"; filename="sample.wav"' in bodies[0]
+    assert b'name="file"; filename="sentence.wav"' in bodies[0]
+    with wave.open(io.BytesIO(bodies[0][bodies[0].index(b"RIFF") :])) as sent:
+        assert (sent.getnchannels(), sent.getsampwidth()) == (1, 2)
+        assert 1 < sent.getnframes() / sent.getframerate() < 5, "a sentence lasts some seconds"
 
 
 def test_the_helm_test_fails_where_nothing_is_heard() -> None:
@@ -143,7 +129,7 @@ def test_the_helm_tests_pod_calls_the_service_that_kserve_makes(case: str) -> No
     (pod,) = of_kind(case, "Pod")
     (container,) = pod["spec"]["containers"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-    assert container["command"] == ["python", "/test/transcribe.py", "/test/sample.wav"]
+    assert container["command"] == ["python", "/test/transcribe.py"]
     assert all(re.fullmatch(r"--timeout=\d+|http://[a-z-]+-predictor\.[a-z]+\.svc(:8080)?", argument) for argument in container["args"])
 
 
@@ -156,7 +142,7 @@ def _cells(place: dict[str, int]) -> list[tuple[int, int]]:
 
 
 def _transcribe(*urls: str, timeout: str = "30") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", str(_SCRIPT), str(_SAMPLE), f"--timeout={timeout}", *urls]
+    command = [sys.executable, "-I", str(_SCRIPT), f"--timeout={timeout}", *urls]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -184,9 +170,3 @@ def _endpoint(text: str) -> Iterator[tuple[str, list[bytes]]]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def _spoken() -> Any:
-    said = say("Hej, det här är ett litet test.", language="sv", variant="m3", rate=150, pitch=45, seed=1)
-    heard = soxr.resample(said.astype(np.float64) / 32768, ESPEAK_RATE, 16_000)
-    return np.round(heard * 32768).clip(-32768, 32767).astype(np.int16)
