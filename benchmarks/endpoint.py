@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from avskrift.corpus.dataset import Clip, open_dataset
+from avskrift.evaluation.machine import machine
 
 _SHORTEST_S, _LONGEST_S = 2.0, 6.0
 _CLIENTS = (1, 4, 16, 64)
@@ -114,7 +115,7 @@ def main() -> None:
         with locked(options, Path(folder)) as url:
             rows += [closed("one lock", url, clips, clients, options) for clients in options.clients]
     console = Console(width=160)
-    console.print(f"{_processor()}, {options.threads} threads, Python {platform.python_version()}; {len(clips)} clips", soft_wrap=True)
+    console.print(f"{machine()}, {options.threads} threads, Python {platform.python_version()}; {len(clips)} clips", soft_wrap=True)
     console.print(table(rows))
 
 
@@ -263,14 +264,6 @@ def table(rows: Sequence[Row]) -> Table:
             f"{percentile(row.refused, 0.99):.3f}" if row.refused else "",
         )
     return made
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
