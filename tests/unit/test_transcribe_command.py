@@ -136,22 +136,25 @@ def in_seconds(seconds: float) -> str:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(
-    ("retry_after", "low", "high"), [("7", 7, 8.75), ("0", 0.5, 0.625), ("", 0.5, 0.625), ("soon", 0.5, 0.625), (in_seconds(3000), 0, 0)]
-)
+@pytest.mark.parametrize(("retry_after", "low", "high"), [("7", 7, 8.75), ("0", 0.5, 0.625), ("", 0.5, 0.625), ("soon", 0.5, 0.625)])
 def test_a_busy_endpoint_is_asked_again_when_it_says(
     endpoint: ScriptedEndpoint, folder: Path, status: int, retry_after: str, low: float, high: float
 ) -> None:
     waits: list[float] = []
     endpoint.script[b"a.wav"] = [Says(status, headers={"Retry-After": retry_after}), Says(body="now")]
     patient = PatientEndpoint(endpoint.url, sleep=waits.append)
-    if not high:
-        with pytest.raises(EndpointError, match="for 10 minutes; try again later"):
-            patient.ask(folder / "a.wav", Question(model="avskrift"))
-        return
     assert patient.ask(folder / "a.wav", Question(model="avskrift")) == "now"
     (wait,) = waits
     assert low <= wait <= high
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_endpoint_that_asks_for_an_hour_is_given_up(endpoint: ScriptedEndpoint, folder: Path, status: int) -> None:
+    endpoint.script[b"a.wav"] = [Says(status, headers={"Retry-After": in_seconds(3000)})]
+    waits: list[float] = []
+    with pytest.raises(EndpointError, match="for 10 minutes; try again later"):
+        PatientEndpoint(endpoint.url, sleep=waits.append).ask(folder / "a.wav", Question(model="avskrift"))
+    assert waits == []
 
 
 def test_a_date_is_waited_for(endpoint: ScriptedEndpoint, folder: Path) -> None:
