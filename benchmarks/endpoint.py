@@ -7,6 +7,7 @@ are, in FLAC, with their language. Both servers run the package's weights in int
 the machine with them. Closed loop: so many clients, each sending its next clip when the last was answered, for --seconds, and all
 that was sent is waited for. Open loop: clips sent at random moments (Poisson) for twice as long, at a share of the capacity, which is
 our rate with 16 clients; a server that falls behind must refuse, and every clip that it takes must be answered within --deadline.
+Last, 32 clients that never pause, whatever they are told, at a server that may hold 12 s of audio: nearly all are refused.
 
 - audio s/s: seconds of audio that were answered, over the seconds from the first request to the last answer
 - p50, p95, p99: seconds from sending a request to the end of its answer, of those answered with 200
@@ -44,6 +45,7 @@ _SHORTEST_S, _LONGEST_S = 2.0, 6.0
 _CLIENTS = (1, 4, 16, 64)
 _CAPACITY_CLIENTS = 16
 _SHARES = (0.5, 1.5, 3.0)
+_STORMING_CLIENTS, _STORMED_QUEUE_S = 32, 12
 _SEED = 20_261_129
 _STARTS_WITHIN_S = 120.0
 _PATIENCE_S = 600.0
@@ -112,6 +114,8 @@ def main() -> None:
             at_capacity = next(row for row in rows if row.load == _closed(_CAPACITY_CLIENTS))
             capacity = len(at_capacity.answered) / at_capacity.seconds
             rows += [opened("ours", url, clips, share, capacity, options) for share in _SHARES]
+        with ours(options, Path(folder), AVSKRIFT_MAX_QUEUE_SECONDS=str(_STORMED_QUEUE_S)) as url:
+            rows.append(closed("ours", url, clips, _STORMING_CLIENTS, options, f"{_STORMING_CLIENTS} clients, {_STORMED_QUEUE_S} s held"))
         with locked(options, Path(folder)) as url:
             rows += [closed("one lock", url, clips, clients, options) for clients in options.clients]
     console = Console(width=160)
@@ -132,10 +136,10 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def ours(options: argparse.Namespace, folder: Path) -> Iterator[str]:
+def ours(options: argparse.Namespace, folder: Path, **environment: str) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "avskrift.serving", "--package", str(options.package), "--port", str(port)]
-    told = {"AVSKRIFT_THREADS": str(options.threads), "AVSKRIFT_DEADLINE_SECONDS": str(options.deadline)}
+    told = {"AVSKRIFT_THREADS": str(options.threads), "AVSKRIFT_DEADLINE_SECONDS": str(options.deadline), **environment}
     with running(command, port, folder / "ours.log", told) as url:
         yield url
 
@@ -175,8 +179,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def closed(server: str, url: str, clips: Sequence[Clip], clients: int, options: argparse.Namespace) -> Row:
-    """Every client sends its next clip when its last was answered."""
+def closed(server: str, url: str, clips: Sequence[Clip], clients: int, options: argparse.Namespace, load: str = "") -> Row:
+    """Every client sends its next clip when its last was answered, or refused. ``load`` is the row's name."""
 
     async def run() -> tuple[list[Answer], float]:
         answers: list[Answer] = []
@@ -194,7 +198,7 @@ def closed(server: str, url: str, clips: Sequence[Clip], clients: int, options: 
             await asyncio.gather(*(client(session, number) for number in range(clients)))
         return answers, time.perf_counter() - started
 
-    return _told(server, _closed(clients), *asyncio.run(run()), options)
+    return _told(server, load or _closed(clients), *asyncio.run(run()), options)
 
 
 def opened(server: str, url: str, clips: Sequence[Clip], share: float, capacity: float, options: argparse.Namespace) -> Row:

@@ -81,6 +81,64 @@ def test_a_full_queue_refuses_before_anything_is_read() -> None:
         pass
 
 
+def test_the_door_counts_what_is_decoded_and_not_yet_in_the_queue() -> None:
+    admission = Admission(Settings(max_queue_seconds=10))
+    with admission.spooled(1000):
+        admission.decoded(10)
+        with pytest.raises(Busy), admission.spooled(1000):
+            pass
+    with admission.spooled(1000):
+        pass
+
+
+def test_the_door_guesses_what_an_upload_will_bring_from_those_before_it() -> None:
+    admission = Admission(Settings(max_queue_seconds=10))
+    with admission.spooled(4000):
+        admission.decoded(4)
+    with admission.spooled(4000), admission.spooled(4000):  # as they look, 8 seconds of 10
+        with pytest.raises(Busy), admission.spooled(4000):
+            pass
+        with admission.spooled(1000):
+            pass
+
+
+def test_a_guess_ends_with_what_the_recording_holds() -> None:
+    admission = Admission(Settings(max_queue_seconds=10))
+    with admission.spooled(4000):
+        admission.decoded(4)
+    with admission.spooled(8000):
+        admission.decoded(1)
+        with admission.queued(1, queue()), admission.spooled(4000), admission.spooled(4000):
+            assert admission.audio_s == 1
+
+
+def test_a_recording_in_the_queue_is_not_counted_twice() -> None:
+    admission = Admission(Settings(max_queue_seconds=10))
+    with admission.spooled(1000):
+        admission.decoded(6)
+        with admission.queued(3, queue()), admission.queued(3, queue()), admission.spooled(1):
+            assert admission.audio_s == 6
+
+
+def test_nothing_is_guessed_of_a_body_whose_size_nobody_said() -> None:
+    admission = Admission(Settings(max_queue_seconds=10))
+    with admission.spooled(4000):
+        admission.decoded(4)
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(admission.spooled(25 * MIB, declared=False))
+
+
+def test_a_guess_is_no_longer_than_a_request_may_be_nor_than_speech_can_be() -> None:
+    admission = Admission(Settings(max_queue_seconds=100, max_audio_seconds=40))
+    with admission.spooled(1000):
+        admission.decoded(1000)  # a flat line, which a few bytes describe
+    with admission.spooled(10_000), admission.spooled(10_000):  # 13 seconds each at 6 kbit/s, not 10,000
+        pass
+    with admission.spooled(MIB), admission.spooled(MIB):  # 40 seconds each
+        pass
+
+
 def test_whatever_fails_inside_is_counted_out() -> None:
     admission = Admission(Settings())
     with ExitStack() as stack:

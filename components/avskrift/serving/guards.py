@@ -54,7 +54,7 @@ class Guards:
                 self._check(scope)
                 if protocol:
                     stack.enter_context(tracing.request(protocol, Headers(scope=scope)))
-                    stack.enter_context(self._admission.spooled(self._size(scope)))
+                    stack.enter_context(self._admission.spooled(self._size(scope), declared=_declared(scope) is not None))
                 if not await _while_there(_run(self._app, scope, client.receive, watch), client):
                     status = status or _LEFT
         except Exception as error:  # the last resort: nothing of it may reach the client or uvicorn's log
@@ -77,8 +77,8 @@ class Guards:
 
     def _size(self, scope: Scope) -> int:
         """Bytes that the body has by its header; where it does not say, as many as it may have."""
-        length = Headers(scope=scope).get("content-length", "")
-        return int(length) if length.isdigit() else self._limit(scope)
+        declared = _declared(scope)
+        return self._limit(scope) if declared is None else declared
 
     def _limit(self, scope: Scope) -> int:
         """Bytes of the whole body: the recording as it is where OpenAI's clients send it, as base64 (4 for 3) elsewhere."""
@@ -140,6 +140,11 @@ async def _while_there(answering: Coroutine[Any, Any, None], client: _Client) ->
 
 async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
+
+
+def _declared(scope: Scope) -> int | None:
+    length = Headers(scope=scope).get("content-length", "")
+    return int(length) if length.isdigit() else None
 
 
 def _protocol(scope: Scope) -> str:

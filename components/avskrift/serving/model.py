@@ -172,6 +172,7 @@ class TranscriptionModel(Model):  # type: ignore[misc]  # kserve has no types
             except AudioError as error:
                 raise type(error)(f"{recording.where}: {error}" if recording.where else str(error)) from error
             left -= len(samples[-1]) / SAMPLE_RATE
+        self.admission.decoded(sum(map(len, samples)) / SAMPLE_RATE)
         metrics.LATENCY.labels("decode").observe(time.monotonic() - started)
         return samples
 
