@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from kfp import local
+from kfp import dsl, local
 from kfp.dsl.graph_component import GraphComponent
 
 from avskrift.errors import AvskriftError, BusyError, InterruptedRunError, StepFailedError, error_of
 from avskrift.progress import INTERVAL_VARIABLE
-from avskrift.steps.boundary import PARENT_VARIABLE, RECORDS_VARIABLE, TERMINATION_LOG_VARIABLE
+from avskrift.steps.boundary import PARENT_VARIABLE, RECORDS_VARIABLE, RUN_ID_VARIABLE, TERMINATION_LOG_VARIABLE
 from avskrift.storage.atomic import sweep, write_json
 from avskrift.storage.paths import cache, home
-from avskrift_pipelines.fine_tune import fine_tune_pipeline
 from avskrift_pipelines.interruption import Interruption
 from avskrift_pipelines.memory import PeakMemory
 from avskrift_pipelines.narrator import Narrator
@@ -61,8 +60,8 @@ class LocalRun:
         return found[0] if found else None
 
 
-def run_locally(parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
-    """Run the pipeline with ``parameters`` (the names of :func:`fine_tune_pipeline`'s).
+def run_locally(pipeline: GraphComponent, parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
+    """Run ``pipeline`` with ``parameters``, which are those of its form. The run's id is the name of its folder.
 
     Raises:
         BusyError: another run is under way in the same state folder.
@@ -78,7 +77,7 @@ def run_locally(parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
         started = time.monotonic()
         try:
             with PeakMemory() as memory, _environment(folder, parameters, narrator), Interruption() as interruption:
-                _run(folder, parameters, narrator, interruption)
+                _run(pipeline, folder, parameters, narrator, interruption)
             ended = "succeeded"
         except InterruptedRunError:
             ended = "interrupted"
@@ -88,23 +87,31 @@ def run_locally(parameters: Mapping[str, Any], narrator: Narrator) -> LocalRun:
         return LocalRun(folder=folder, steps=_records(folder), seconds=time.monotonic() - started, peak_rss_mb=memory.peak_mb)
 
 
-def without_retries(pipeline: GraphComponent) -> GraphComponent:
-    """A copy of ``pipeline`` whose tasks are tried once: no node goes away here, and a wrong parameter or Ctrl-C would be tried again."""
-    once = copy.copy(pipeline)
-    once.component_spec = copy.deepcopy(pipeline.component_spec)
-    specification = once.pipeline_spec
+def for_this_machine(pipeline: GraphComponent, run_id: str) -> GraphComponent:
+    """A copy of ``pipeline`` whose tasks are tried once and know the run as ``run_id``.
+
+    No node goes away here, and a wrong parameter or Ctrl-C would be tried again.
+    """
+    own = copy.copy(pipeline)
+    own.component_spec = copy.deepcopy(pipeline.component_spec)
+    specification = own.pipeline_spec
     for component in (specification.root, *specification.components.values()):
         for task in component.dag.tasks.values():
             task.ClearField("retry_policy")
-    return once
+            for value in task.inputs.parameters.values():
+                if value.runtime_value.constant.string_value == dsl.PIPELINE_JOB_ID_PLACEHOLDER:
+                    value.runtime_value.constant.string_value = run_id
+    return own
 
 
-def _run(folder: Path, parameters: Mapping[str, Any], narrator: Narrator, interruption: Interruption) -> None:
+def _run(
+    pipeline: GraphComponent, folder: Path, parameters: Mapping[str, Any], narrator: Narrator, interruption: Interruption
+) -> None:
     # The launcher's own imports are shared: a virtual environment for each task would take 14 s and download the project.
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "pipeline"))
     try:
         with narrator.listening(folder / "run.log"):
-            without_retries(fine_tune_pipeline)(**parameters)
+            for_this_machine(pipeline, folder.name)(**parameters)
     except (RuntimeError, KeyboardInterrupt) as error:
         if interruption.asked:
             raise InterruptedRunError("stopped; run the same command again, training goes on from its last checkpoint") from error
@@ -175,6 +182,7 @@ def _environment(folder: Path, parameters: Mapping[str, Any], narrator: Narrator
     inherited = {
         "AVSKRIFT_HOME": str(home()),
         RECORDS_VARIABLE: str(folder / "steps"),
+        RUN_ID_VARIABLE: folder.name,
         PARENT_VARIABLE: str(os.getpid()),
         TERMINATION_LOG_VARIABLE: str(termination_log),
         INTERVAL_VARIABLE: str(narrator.interval_seconds),

@@ -14,7 +14,7 @@ from kfp import components
 from avskrift.evaluation.policy import Policy
 from avskrift_pipelines.compiled import PIPELINES, compiled
 from avskrift_pipelines.fine_tune import fine_tune_pipeline
-from avskrift_pipelines.local import without_retries
+from avskrift_pipelines.local import for_this_machine
 
 _COMMITTED = Path(__file__).parents[2] / "pipelines" / "compiled"
 _NAMES = sorted(PIPELINES)
@@ -89,7 +89,7 @@ def test_the_training_step_takes_its_gpus_from_a_parameter_and_has_room_for_its_
 
 def test_only_training_is_tried_again_on_a_cluster_and_nothing_on_this_machine() -> None:
     assert _retried(fine_tune_pipeline.pipeline_spec) == {"fine-tune"}
-    assert _retried(without_retries(fine_tune_pipeline).pipeline_spec) == set()
+    assert _retried(for_this_machine(fine_tune_pipeline, "run-1").pipeline_spec) == set()
     assert _retried(fine_tune_pipeline.pipeline_spec) == {"fine-tune"}, "what is compiled stays as it is"
 
 

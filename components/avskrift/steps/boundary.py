@@ -25,6 +25,7 @@ from avskrift.errors import AvskriftError, InterruptedRunError, UsageError, disk
 from avskrift.storage.atomic import write_json
 
 RECORDS_VARIABLE = "AVSKRIFT_STEP_RECORDS"  # a folder for <step>.json; set by the local runner
+RUN_ID_VARIABLE = "KFP_RUN_ID"  # the pipeline run's id, for steps that do not take it as an argument
 PARENT_VARIABLE = "AVSKRIFT_RUNNER_PID"  # the local runner, without which a step must not live on
 DEBUG_VARIABLE = "AVSKRIFT_DEBUG"  # set: a failure shows its traceback
 TERMINATION_LOG_VARIABLE = "AVSKRIFT_TERMINATION_LOG"

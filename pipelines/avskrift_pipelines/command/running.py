@@ -104,7 +104,7 @@ def run(
         "checkpoint_minutes": checkpoint_minutes,
         "seed": seed,
         "training_options": read_words(training_options),
-        "checkpoints": checkpoints_place(checkpoints),
+        "checkpoints": checkpoints_place(checkpoints) or str(home() / "checkpoints"),  # kfp.local ends a workspace with its run
         "gpus": "0",  # all that this machine has
         "validated_remainder": validated_remainder,
         "exclude": _absolute(exclude) if exclude else "",
@@ -126,13 +126,14 @@ def run(
     }
     _check_before_the_first_minute(parameters, summary)
     # Seconds of imports, which who is to mend a parameter need not wait for.
+    from avskrift_pipelines.fine_tune import fine_tune_pipeline
     from avskrift_pipelines.local import run_locally
     from avskrift_pipelines.narrator import Narrator
     from avskrift_pipelines.summary import as_json, show, summarise
 
     out = console()
     out.print(f"Running the pipeline: {parameters['source']} in {code}, from {parameters['base_model']}", highlight=False)
-    outcome = summarise(run_locally(parameters, Narrator(out)))
+    outcome = summarise(run_locally(fine_tune_pipeline, parameters, Narrator(out)))
     if summary is not None:
         write_json(summary, as_json(outcome.summary))
     show(outcome, out)

@@ -25,8 +25,9 @@ def fine_tune(
     gpus: str = "0",
     options: dict[str, Any] = {},  # noqa: B006 - KFP takes no other default, and nothing changes it
     checkpoints: str = "",
+    workspace: str = "",
     experiment: str = "avskrift",
-    pipeline_run_id: str = "",
+    trial: dict[str, str] = {},  # noqa: B006
     tracking_uri: str = "",
 ) -> None:
     """Fine-tune a Whisper on a dataset's train split; the best model by WER on its validation split is kept.
@@ -47,9 +48,11 @@ def fine_tune(
         seed: Decides order, batches and augmentation.
         gpus: Processes, one on each GPU; 0 for all GPUs that the step sees, or one on a CPU. Text, as the pipeline's limit must be.
         options: Any training option by name (docs/training.md has the table); it wins over the parameters above.
-        checkpoints: A folder or s3://BUCKET/PREFIX for checkpoints; empty for the container's own state folder, which is lost with it.
-        experiment: The MLflow experiment that figures go to while it trains.
-        pipeline_run_id: The id of this pipeline run; empty sends no figures.
+        checkpoints: A folder or s3://BUCKET/PREFIX for checkpoints; empty for the workspace.
+        workspace: A folder that outlives the container, for what it must not lose; empty for its own state folder, which is lost with it.
+        experiment: The MLflow experiment that figures go to while it trains, to the run of KFP_RUN_ID. (The run's id is no
+            parameter: another one each time, it would keep Kubeflow from ever taking a trained model from its cache.)
+        trial: A trial of a sweep: its name, and base_model, learning_rate and seed, which win over all of the above; {} for none.
         tracking_uri: MLflow's address; empty means MLFLOW_TRACKING_URI, else a database in the state folder.
     """
     from avskrift.steps.boundary import boundary
@@ -70,13 +73,13 @@ def fine_tune(
         result = run(
             Config(
                 dataset=dataset.path,
-                base_model=base_model,
+                base_model=trial.get("base_model", base_model),
                 out=model.path,
                 report=training.path,
-                checkpoints=checkpoints or None,
-                training=TrainingConfig(**parse_options(main | options)),
+                checkpoints=checkpoints or (workspace and f"{workspace}/checkpoints") or None,
+                training=TrainingConfig(**parse_options(main | options | {name: trial[name] for name in main if name in trial})),
                 experiment=experiment,
-                pipeline_run_id=pipeline_run_id,
+                trial=trial.get("name", ""),
                 tracking_uri=tracking_uri,
             )
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from avskrift.corpus.dataset import open_dataset
 from avskrift.registry.live import open_live
+from avskrift.steps.boundary import RUN_ID_VARIABLE
 from avskrift.steps.fine_tune.launch import run_on_all
 from avskrift.storage.atomic import atomic_file, atomic_folder, refuse_to_replace, sweep
 from avskrift.storage.manifest import digest_folder, manifest_digest
@@ -35,7 +36,8 @@ class Config:
     """``out`` gets the ``transformers`` folder, ``report`` ``training.json``, curves, examples and a page.
 
     Checkpoints go to ``checkpoints``, a folder or an ``s3://`` prefix, by default ``checkpoints/`` in Avskrift's state folder;
-    the language is the dataset's. With a ``pipeline_run_id`` the figures of each step go to MLflow while it trains.
+    the language is the dataset's. With a ``pipeline_run_id``, by default what ``KFP_RUN_ID`` says, the figures of each step go to
+    MLflow while it trains: to that run, or to the one of its ``trial``.
     """
 
     dataset: str | Path
@@ -46,6 +48,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     experiment: str = ""
     pipeline_run_id: str = ""
+    trial: str = ""
     tracking_uri: str = ""
 
 
@@ -147,7 +150,8 @@ def _tracker(config: Config, job: str, world: World) -> Iterator[Tracker]:
     live = None
     if world.first:
         spool = home() / "metrics" / f"{job[:16]}.jsonl"
-        run = {"pipeline_run_id": config.pipeline_run_id, "experiment": config.experiment}
+        pipeline_run_id = config.pipeline_run_id or os.environ.get(RUN_ID_VARIABLE, "")
+        run = {"pipeline_run_id": pipeline_run_id, "experiment": config.experiment, "trial": config.trial}
         live = open_live(tracking_uri=config.tracking_uri, spool=spool, **run)
     tracker = live or NoTracker()
     try:

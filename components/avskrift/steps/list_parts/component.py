@@ -12,6 +12,7 @@ def list_parts(
     language: str = "sv",
     validated_remainder: bool = False,
     on_missing: str = "fail",
+    refresh: str = "",
 ) -> list[int]:
     """Number the parts into which the reading of a source is divided, after a look at its lists.
 
@@ -21,6 +22,7 @@ def list_parts(
         language: A Whisper language code or its English name.
         validated_remainder: Of Common Voice, also the validated clips that are in no split.
         on_missing: What a recording without its transcript (or the reverse) does: fail the step, or skip it.
+        refresh: Any text; another one than before makes Kubeflow read again what it would take from its cache.
     """
     from avskrift.steps.boundary import boundary
     from avskrift.steps.list_parts.step import Config, run

@@ -16,6 +16,7 @@ def read_part(
     on_missing: str = "fail",
     on_overlap: str = "fail",
     max_clips: int = 0,
+    refresh: str = "",
 ) -> None:
     """Read, check and encode one share of the recordings of a source.
 
@@ -29,6 +30,7 @@ def read_part(
         on_missing: What a recording without its transcript (or the reverse) does: fail the step, or skip it.
         on_overlap: What named splits that share speakers or sentences do: fail the step, or hold-back the clips.
         max_clips: Look at so many clips alone, always the same ones; 0 takes all.
+        refresh: Any text; another one than before makes Kubeflow read again what it would take from its cache.
     """
     from avskrift.steps.boundary import boundary
     from avskrift.steps.prepare.step import Config as What

@@ -1,0 +1,141 @@
+"""The fields of the pipelines' forms, in the groups that they come in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from avskrift.evaluation.check_names import CHECKS
+from avskrift.evaluation.policy import Policy
+from avskrift.training.config import TrainingConfig
+from avskrift_pipelines.form import Group, Parameter, group
+
+
+
+def _options(configuration: type[Any], *names: str) -> Group:
+    """Fields of a configuration that has its own defaults and help: all of them, or those named."""
+    fields = {field.name: field for field in dataclasses.fields(configuration)}
+    chosen = [fields[name] for name in names] if names else list(fields.values())
+    return tuple(Parameter(name=field.name, default=field.default, help=_sentence(field.metadata["help"])) for field in chosen)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
+RECORDINGS = group(
+    Parameter(
+        name="source",
+        default="demo:",
+        help='Where the recordings are: demo:, commonvoice:, hf://, parquet:, a folder or a manifest; several are joined by " + ".',
+    ),
+    Parameter(name="language", default="sv", help="A Whisper language code; the recordings' language."),
+    Parameter(
+        name="validated_remainder", default=False, help="Of Common Voice, train on the validated clips that are in no split too."
+    ),
+    Parameter(name="exclude", default="", help="A dataset whose validation and test are kept out of training; empty for none."),
+    Parameter(name="on_missing", default="fail", help="What to do about a recording without transcript or the reverse: fail or skip."),
+    Parameter(
+        name="on_overlap",
+        default="fail",
+        help="What to do where named splits share speakers or sentences: fail, or hold-back the clips.",
+    ),
+    Parameter(name="max_rejected", default=0.05, help="The share of clips that may be refused before the run fails."),
+    Parameter(name="max_clips", default=0, help="Use only so many clips; 0 for all."),
+    Parameter(name="prepare_parts", default=1, help="Read the recordings in so many parts, each on a node of its own."),
+)
+
+REFRESH = Parameter(
+    name="refresh",
+    default="",
+    help="Any text. Change it where the recordings have changed although they are named alike; Kubeflow reads them again.",
+)
+
+BASE_MODEL = Parameter(
+    name="base_model",
+    default="openai/whisper-small",
+    help="The model to start from: hub id, folder, s3://, models:/ or package: URI.",
+)
+# The options that people turn most; every other one goes into training_options.
+_TURNED = ("epochs", "max_steps", "learning_rate", "batch_seconds", "packed_share", "checkpoint_minutes", "seed")
+TRAINING: Group = _options(TrainingConfig, *_TURNED) + group(
+    Parameter(
+        name="training_options",
+        default={},
+        kind=dict[str, Any],
+        help='Any other training option by name, as {"lora_rank": 16}; docs/training.md has the table.',
+    ),
+    Parameter(
+        name="checkpoints",
+        default="",
+        help="s3://BUCKET/PREFIX or a folder on a mounted volume; empty for the run's own workspace, which goes with the run.",
+    ),
+)
+
+GPUS = Parameter(
+    name="gpus",
+    default="1",  # text: KFP's driver reads no resource from a number, and would ask for no GPU
+    help="GPUs of the training step, all of one node, as text; one process trains on each.",
+)
+NODE = group(
+    GPUS,
+    Parameter(name="gpu_type", default="nvidia.com/gpu", help="The resource that a GPU is called by on the nodes."),
+    Parameter(
+        name="node_selector",
+        default={},
+        kind=dict[str, str],
+        help='Labels that the training step\'s node must have, as {"gpu-model": "h100"}; {} for any node with such GPUs.',
+    ),
+    Parameter(
+        name="tolerations",
+        default=[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        kind=list[dict[str, str]],
+        help="Taints of nodes that the training step tolerates, as Kubernetes writes them.",
+    ),
+    Parameter(name="train_cpu", default="8", help="CPUs of the training step, as text."),
+    Parameter(
+        name="train_memory", default="40Gi", help="Memory of the training step; 8Gi of it may be used to hand batches to the GPUs."
+    ),
+)
+
+BASELINE = Parameter(
+    name="baseline",
+    default="",
+    help="The model to beat, by any model URI; empty for the one that serves today, or the base model where none does.",
+)
+MEASURING = group(
+    BASELINE,
+    Parameter(
+        name="checks",
+        default=",".join(CHECKS),
+        help="What to measure beside the error rates: hallucination, long-form, short-context, latency; with commas between.",
+    ),
+    Parameter(
+        name="retention_dataset",
+        default="",
+        help="A second dataset, on which the model is compared with the base model; empty for none.",
+    ),
+)
+
+
+# docs/gate.md explains the bounds.
+GATE: Group = _options(Policy) + group(
+    Parameter(
+        name="override_by",
+        default="",
+        help="Who promotes the model although a bound is not kept; empty for nobody. It is recorded in MLflow.",
+    ),
+    Parameter(name="override_reason", default="", help="Why; recorded with who."),
+)
+
+EXPERIMENT = Parameter(name="experiment", default="avskrift", help="MLflow experiment of the run.")
+MODEL_NAME = Parameter(name="model_name", default="avskrift-sv", help="Name of the registered model.")
+TRACKING = Parameter(name="tracking_uri", default="", help="MLflow's address; empty for MLFLOW_TRACKING_URI of the step.")
+REGISTRY = group(EXPERIMENT, MODEL_NAME, TRACKING)
+
+DEPLOYMENT = group(
+    Parameter(name="deploy_target", default="kserve", help="kserve or local."),
+    Parameter(name="service_name", default="avskrift", help="Name of the InferenceService, and of the model in the endpoint's URLs."),
+    Parameter(name="namespace", default="default", help="Namespace of the InferenceService."),
+    Parameter(name="port", default=8085, help="Port of a local endpoint."),
+)
