@@ -65,9 +65,7 @@ def but(parameters: Iterable[Parameter], **defaults: Any) -> Group:
     return tuple(changed.get(name, parameter) for name, parameter in known.items() if name not in left_out)
 
 
-def pipeline(
-    name: str, *groups: Group, config: dsl.PipelineConfig | None = None
-) -> Callable[[Callable[[Given], None]], GraphComponent]:
+def pipeline(name: str, *groups: Group, config: dsl.PipelineConfig | None = None) -> Callable[[Callable[[Given], None]], GraphComponent]:
     """Make a pipeline of a function that builds tasks from a :class:`Given`. The function's docstring describes the pipeline."""
 
     def decorate(build: Callable[[Given], None]) -> GraphComponent:

@@ -104,9 +104,7 @@ def for_this_machine(pipeline: GraphComponent, run_id: str) -> GraphComponent:
     return own
 
 
-def _run(
-    pipeline: GraphComponent, folder: Path, parameters: Mapping[str, Any], narrator: Narrator, interruption: Interruption
-) -> None:
+def _run(pipeline: GraphComponent, folder: Path, parameters: Mapping[str, Any], narrator: Narrator, interruption: Interruption) -> None:
     # The launcher's own imports are shared: a virtual environment for each task would take 14 s and download the project.
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "pipeline"))
     try:

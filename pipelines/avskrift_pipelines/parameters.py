@@ -11,12 +11,16 @@ from avskrift.training.config import TrainingConfig
 from avskrift_pipelines.form import Group, Parameter, group
 
 
-
 def _options(configuration: type[Any], *names: str) -> Group:
     """Fields of a configuration that has its own defaults and help: all of them, or those named."""
     fields = {field.name: field for field in dataclasses.fields(configuration)}
     chosen = [fields[name] for name in names] if names else list(fields.values())
     return tuple(Parameter(name=field.name, default=field.default, help=_sentence(field.metadata["help"])) for field in chosen)
+
+
+def _worded(parameters: Group, **sentences: str) -> Group:
+    """The same parameters, of which some are described otherwise."""
+    return tuple(dataclasses.replace(one, help=sentences.get(one.name, one.help)) for one in parameters)
 
 
 def _sentence(text: str) -> str:
@@ -30,9 +34,7 @@ RECORDINGS = group(
         help='Where the recordings are: demo:, commonvoice:, hf://, parquet:, a folder or a manifest; several are joined by " + ".',
     ),
     Parameter(name="language", default="sv", help="A Whisper language code; the recordings' language."),
-    Parameter(
-        name="validated_remainder", default=False, help="Of Common Voice, train on the validated clips that are in no split too."
-    ),
+    Parameter(name="validated_remainder", default=False, help="Of Common Voice, train on the validated clips that are in no split too."),
     Parameter(name="exclude", default="", help="A dataset whose validation and test are kept out of training; empty for none."),
     Parameter(name="on_missing", default="fail", help="What to do about a recording without transcript or the reverse: fail or skip."),
     Parameter(
@@ -93,9 +95,41 @@ NODE = group(
         help="Taints of nodes that the training step tolerates, as Kubernetes writes them.",
     ),
     Parameter(name="train_cpu", default="8", help="CPUs of the training step, as text."),
-    Parameter(
-        name="train_memory", default="40Gi", help="Memory of the training step; 8Gi of it may be used to hand batches to the GPUs."
+    Parameter(name="train_memory", default="40Gi", help="Memory of the training step; 8Gi of it may be used to hand batches to the GPUs."),
+)
+
+# Of training on several nodes; docs/training.md says what they share.
+NODES = group(
+    Parameter(name="nodes", default=2, help="Nodes that train together."),
+    *_worded(
+        NODE,
+        gpus="GPUs of each node, as text; one process trains on each, and on the node's CPUs where it is 0.",
+        node_selector='Labels that the nodes must have, as {"gpu-model": "h100"}; {} for any nodes with such GPUs.',
+        tolerations="Taints of nodes that training tolerates, as Kubernetes writes them.",
+        train_cpu="CPUs of each node, as text.",
+        train_memory="Memory of each node; 8Gi of it may be used to hand batches to the GPUs.",
     ),
+    Parameter(name="train_scratch", default="100Gi", help="Disk of each node for the dataset, the model and what is compiled."),
+    Parameter(name="train_hours", default=168.0, help="After so many hours training is ended."),
+    Parameter(
+        name="train_service_account",
+        default="",
+        help="The account that the nodes' pods run as, as avskrift-train; empty for the namespace's default.",
+    ),
+)
+TRAINING_ON_NODES = _worded(TRAINING, checkpoints="s3://BUCKET/PREFIX for checkpoints; empty for a place below output.")
+STORE = group(
+    Parameter(
+        name="output",
+        default="minio://mlpipeline/avskrift",
+        help="s3://BUCKET/PREFIX (or minio://, as Kubeflow calls its own) below which nodes put checkpoints, model and report.",
+    ),
+    Parameter(
+        name="store_secret",
+        default="",
+        help="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, with which nodes reach the store; empty where their account may.",
+    ),
+    Parameter(name="store_endpoint", default="", help="The store's URL for the nodes; empty for the step's own, or Amazon's."),
 )
 
 BASELINE = Parameter(
@@ -132,6 +166,25 @@ EXPERIMENT = Parameter(name="experiment", default="avskrift", help="MLflow exper
 MODEL_NAME = Parameter(name="model_name", default="avskrift-sv", help="Name of the registered model.")
 TRACKING = Parameter(name="tracking_uri", default="", help="MLflow's address; empty for MLFLOW_TRACKING_URI of the step.")
 REGISTRY = group(EXPERIMENT, MODEL_NAME, TRACKING)
+
+STORE_SECRET = Parameter(
+    name="store_secret",
+    default="avskrift-object-store",
+    help="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, for steps that read or write s3://; it may be missing.",
+)
+SECRETS = group(
+    STORE_SECRET,
+    Parameter(
+        name="hub_secret",
+        default="avskrift-hub",
+        help="Secret with HF_TOKEN and MDC_API_KEY, for steps that read from Hugging Face or Mozilla Data Collective; it may be missing.",
+    ),
+    Parameter(
+        name="mlflow_secret",
+        default="avskrift-mlflow",
+        help="Secret with MLFLOW_TRACKING_URI, _USERNAME, _PASSWORD or _TOKEN, for steps that speak to MLflow; it may be missing.",
+    ),
+)
 
 DEPLOYMENT = group(
     Parameter(name="deploy_target", default="kserve", help="kserve or local."),

@@ -5,6 +5,9 @@ All of it is for Kubernetes; kfp.local ignores it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_channel import PipelineChannel
 from kfp.dsl.pipeline_task import PipelineTask
@@ -19,6 +22,14 @@ _GPU_NODE_RETRIES = 3
 _SHARED_MEMORY = "8Gi"
 _HOUR = 3600
 _DAY = 24 * _HOUR
+
+Kind = Literal["store", "hub", "mlflow"]
+# The form's field that names the Secret, and its keys, which are the variables that the libraries read.
+_SECRETS: Mapping[Kind, tuple[str, tuple[str, ...]]] = {
+    "store": ("store_secret", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")),
+    "hub": ("hub_secret", ("HF_TOKEN", "MDC_API_KEY")),
+    "mlflow": ("mlflow_secret", ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")),
+}
 
 # Of a whole run. The workspace keeps checkpoints while a pod is replaced, and goes with the run.
 CONFIG = dsl.PipelineConfig(
@@ -43,16 +54,32 @@ def place(task: PipelineTask, role: Role, *, cpu: str = "1", memory: str = "2Gi"
 
 def place_on_gpus(task: PipelineTask, given: Given, *, days: float = 7) -> PipelineTask:
     """Put a training task on GPUs, as the run's form says (:data:`avskrift_pipelines.parameters.NODE`)."""
-    place(task, "train", hours=24 * days, retries=_GPU_NODE_RETRIES)
+    place(with_keys(task, given, "store", "hub", "mlflow"), "train", hours=24 * days, retries=_GPU_NODE_RETRIES)
     task.set_accelerator_type(given.gpu_type).set_accelerator_limit(given.gpus)
     task.set_cpu_limit(given.train_cpu).set_memory_limit(given.train_memory)
     kubernetes.add_node_selector_json(task, given.node_selector)
     kubernetes.add_toleration_json(task, given.tolerations)
     # Workers hand batches over in shared memory, of which a pod has 64 MB by itself. What is in it counts as the pod's memory.
     kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=_SHARED_MEMORY)
-    # Not as an argument, which would be another one in each run, and Kubeflow would train again what it has trained.
-    kubernetes.use_field_path_as_env(task, env_name=RUN_ID_VARIABLE, field_path=_RUN_ID_FIELD)
+    knowing_its_run(task)
     _hand_on(task, given.gpu_type, given.gpus, given.train_cpu, given.train_memory)
+    return task
+
+
+def knowing_its_run(task: PipelineTask) -> PipelineTask:
+    """A task that knows the run's id, but not as an argument: it would be another one each time, and nothing ever taken from the cache."""
+    kubernetes.use_field_path_as_env(task, env_name=RUN_ID_VARIABLE, field_path=_RUN_ID_FIELD)
+    return task
+
+
+def with_keys(task: PipelineTask, given: Given, *kinds: Kind) -> PipelineTask:
+    """A task that needs credentials of these kinds. A Secret or a key in it that is not there is no error: not every store asks for one.
+
+    No other task gets them.
+    """
+    for kind in kinds:
+        name, variables = _SECRETS[kind]
+        kubernetes.use_secret_as_env(task, getattr(given, name), {variable: variable for variable in variables}, optional=True)
     return task
 
 

@@ -9,7 +9,7 @@ from avskrift.steps.plan_sweep.component import plan_sweep
 from avskrift.steps.record_trial.component import record_trial
 from avskrift_pipelines import parameters, stages
 from avskrift_pipelines.form import Given, Parameter, but, group, pipeline
-from avskrift_pipelines.placement import CONFIG, acting, place
+from avskrift_pipelines.placement import CONFIG, acting, place, with_keys
 
 _NO_CHECKS = ""  # trials are compared by their error rates alone
 _SPLIT = "validation"
@@ -38,6 +38,7 @@ _SIDE_BY_SIDE = 4  # trials; each has GPUs of its own
     parameters.MEASURING,
     parameters.GATE,
     parameters.REGISTRY,
+    parameters.SECRETS,
     parameters.DEPLOYMENT,
     config=CONFIG,
 )
@@ -49,19 +50,19 @@ def sweep_pipeline(given: Given) -> None:
         planned = place(plan_sweep(**given.to(plan_sweep)), "data")
         with dsl.ParallelFor(planned.output, name="trials", parallelism=_SIDE_BY_SIDE) as trial:
             model = stages.trained(given, dataset, trial=trial)
-            package = stages.exported(model, dataset)
+            package = stages.exported(model.outputs["model"], model.outputs["training"], dataset)
             compared = stages.measured(
-                package.outputs["package"], dataset, baseline_uri=trial.base_model, split=_SPLIT, checks=_NO_CHECKS
+                given, package.outputs["package"], dataset, baseline_uri=trial.base_model, split=_SPLIT, checks=_NO_CHECKS
             )
             recorded = record_trial(
-                trial=trial.name,
+                trial=trial.trial,
                 evaluation=compared.outputs["evaluation"],
                 training=model.outputs["training"],
                 package_uri=package.outputs["package_uri"],
                 pipeline_run_id=stages.RUN_ID,
                 **given.to(record_trial),
             )
-            place(acting(recorded), "ops")
+            place(with_keys(acting(recorded), given, "mlflow"), "ops")
         picked = pick_trial(
             trials=planned.output,
             evaluations=dsl.Collected(compared.outputs["evaluation"]),
@@ -73,14 +74,7 @@ def sweep_pipeline(given: Given) -> None:
         best = dsl.importer(artifact_uri=picked.outputs["package_uri"], artifact_class=dsl.Model)
         story = dsl.importer(artifact_uri=picked.outputs["training_uri"], artifact_class=dsl.Artifact)
         baseline = stages.to_beat(given, after=picked, base_model=picked.outputs["base_model"])
-        evaluation = stages.measured(
-            best.output,
-            dataset,
-            baseline_uri=baseline.outputs["uri"],
-            baseline_sha256=baseline.outputs["package_sha256"],
-            checks=given.checks,
-            retention_dataset=given.retention_dataset,
-        )
+        evaluation = stages.compared(given, best.output, dataset, baseline)
         decided = stages.judged(given, evaluation, picked.outputs["package_sha256"])
         stages.published(
             given,
@@ -91,4 +85,3 @@ def sweep_pipeline(given: Given) -> None:
             training=story.output,
             data=data,
         )
-

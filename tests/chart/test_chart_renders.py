@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,10 @@ def test_a_version_of_a_pipeline_is_named_by_its_content() -> None:
         return {manifest["metadata"]["name"] for manifest in found if manifest["kind"] == "PipelineVersion"}
 
     assert names({}) == names({"serving": {"gpus": 1}})
-    assert not names({}) & names({"images": {"train": {"tag": "0.2.0"}}})
+    kept = names({}) & names({"images": {"train": {"tag": "0.2.0"}}})
+    assert {name.rpartition("-")[0] for name in kept} == {"avskrift-evaluate"}, "the only one that trains nothing"
+    digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in _PIPELINES.glob("*.yaml")}
+    assert {name.rpartition("-")[2] for name in names({})} == set(digests.values()), "as `avskrift compile --manifests` and submit name it"
 
 
 def test_one_value_moves_every_image_to_another_registry() -> None:

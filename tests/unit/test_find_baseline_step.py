@@ -45,10 +45,11 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def register(registry: MlflowRegistry, source: str, *, alias: str = "", sha256: str = SHA256) -> str:
+def register(registry: MlflowRegistry, source: str, *, alias: str = "", sha256: str = SHA256, dataset: str = "") -> str:
     """A version with its package at ``source``, as register makes one; without its digest where ``sha256`` is empty."""
     run_name = f"run of {source}"
     labels = {tags.PIPELINE_RUN_ID: run_name} | ({tags.PACKAGE_SHA256: sha256} if sha256 else {})
+    labels |= {tags.DATASET_FINGERPRINT: dataset} if dataset else {}
     run_id = registry.open_run(RunKey(pipeline_run_id=run_name, experiment="swedish"))
     version = registry.register(NAME, source, run_id, labels).version
     if alias:
@@ -239,8 +240,13 @@ def test_a_store_that_refuses_is_not_taken_for_an_empty_one(registry: MlflowRegi
         run(config())
 
 
+def test_what_the_champion_was_trained_on_is_told(registry: MlflowRegistry, package: Path) -> None:
+    register(registry, str(package), alias=CHAMPION, dataset="f" * 64)
+    assert run(config()).dataset_fingerprint == "f" * 64
+
+
 def test_kfp_hands_on_where_the_baseline_lies_and_its_digest(registry: MlflowRegistry, package: Path, tmp_path: Path) -> None:
     register(registry, str(package), alias=CHAMPION)
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     task = find_baseline(base_model=BASE, model_name=NAME)
-    assert task.outputs == {"uri": package.as_uri(), "package_sha256": SHA256}
+    assert task.outputs == {"uri": package.as_uri(), "package_sha256": SHA256, "dataset_fingerprint": ""}

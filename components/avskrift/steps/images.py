@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import avskrift
 from avskrift.errors import UsageError
 
 Role = Literal["data", "train", "serving", "ops"]
+ROLES: tuple[Role, ...] = get_args(Role)
 LOCK_VARIABLE = "AVSKRIFT_IMAGES_LOCK"
 _LOCK_FILE = Path(__file__).parents[3] / "images" / "images.lock.json"
 

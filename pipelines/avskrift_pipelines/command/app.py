@@ -15,7 +15,19 @@ from avskrift.errors import AvskriftError, InterruptedRunError
 from avskrift.steps.boundary import DEBUG_VARIABLE, as_failure, interrupt
 
 # These modules import what a command runs when it runs: `--help` and `status` must not wait for torch.
-from avskrift_pipelines.command import compiling, doctoring, endpoint, inspecting, running, steps, transcribing
+from avskrift_pipelines.command import (
+    comparing,
+    compiling,
+    doctoring,
+    endpoint,
+    inspecting,
+    listing,
+    rehearsing,
+    running,
+    steps,
+    submitting,
+    transcribing,
+)
 from avskrift_pipelines.command.output import say
 
 app = typer.Typer(
@@ -46,8 +58,11 @@ def options(
 
 
 _WHOLE, _STEPS, _MODEL, _LOOK = "The whole pipeline", "One step", "The model at work", "Looking around"
+_CLUSTER = "On a cluster"
 app.command("run", rich_help_panel=_WHOLE)(running.run)
+app.command("run-pipeline", rich_help_panel=_WHOLE)(rehearsing.run_pipeline)
 app.command("compile", rich_help_panel=_WHOLE)(compiling.compile_pipelines)
+app.command("submit", rich_help_panel=_CLUSTER)(submitting.submit)
 app.command("prepare", rich_help_panel=_STEPS)(steps.prepare)
 app.command("fine-tune", rich_help_panel=_STEPS)(steps.fine_tune)
 app.command("export", rich_help_panel=_STEPS)(steps.export)
@@ -58,7 +73,10 @@ app.command("deploy", rich_help_panel=_STEPS)(steps.deploy)
 app.command("transcribe", rich_help_panel=_MODEL)(transcribing.transcribe)
 app.command("serve", rich_help_panel=_MODEL)(endpoint.serve)
 app.command("stop", rich_help_panel=_MODEL)(endpoint.stop)
+app.command("rollback", rich_help_panel=_MODEL)(endpoint.rollback)
 app.command("status", rich_help_panel=_LOOK)(endpoint.status)
+app.command("runs", rich_help_panel=_LOOK)(listing.runs)
+app.command("compare", rich_help_panel=_LOOK)(comparing.compare)
 app.command("inspect", rich_help_panel=_LOOK)(inspecting.inspect)
 app.command("doctor", rich_help_panel=_LOOK)(doctoring.doctor)
 

@@ -1,4 +1,4 @@
-"""The commands around the model at work: serve, status, stop."""
+"""The commands around the model at work: serve, status, stop, rollback."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from avskrift.deployment import local
+from avskrift.deployment.cluster import Cluster, connect
+from avskrift.deployment.cluster_status import as_lines, cluster_status
+from avskrift.errors import AvskriftError, UsageError
 from avskrift.registry.location import public_uri
 from avskrift.registry.location import tracking_uri as registry_uri
+from avskrift.registry.protocol import CHAMPION
 from avskrift.storage.paths import home
+from avskrift_pipelines.command.cluster_options import Context, Force, Kubeconfig, Namespace, ReadyTimeout, ServiceName, ServiceUrl
 from avskrift_pipelines.command.output import JsonFlag, print_result
 from avskrift_pipelines.runs import latest_run
 
@@ -39,8 +44,64 @@ def stop(json_: JsonFlag = False) -> None:
     print_result("stopped" if stopped else "no endpoint was running", {"stopped": stopped}, as_json=json_)
 
 
-def status(json_: JsonFlag = False) -> None:
-    """Show the endpoint, the last run, and how to open MLflow's page."""
+def rollback(
+    cluster: Annotated[bool, typer.Option("--cluster", help="On a cluster; a local endpoint has no version before on record.")] = False,
+    service_name: ServiceName = "avskrift",
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    smoke_audio: Annotated[Path | None, typer.Option(help="A recording of speech to try the endpoint with.")] = None,
+    service_url: ServiceUrl = "",
+    ready_timeout: ReadyTimeout = 0.0,
+    force: Force = False,
+    tracking_uri: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow's address.")] = "",
+    json_: JsonFlag = False,
+) -> None:
+    """Serve again what served before the version that serves now, and move champion there."""
+    if not cluster:
+        raise UsageError("where? Give --cluster; on this machine, deploy the version that you want with `avskrift deploy --version`")
+    from avskrift.steps.deploy import step as deploying
+
+    back = deploying.rollback(
+        deploying.Config(
+            model_name="",
+            version="",
+            out="",
+            target="kserve",
+            service_name=service_name,
+            namespace=namespace,
+            context=context,
+            kubeconfig=kubeconfig,
+            smoke_audio=smoke_audio,
+            canary="none",
+            service_url=service_url,
+            ready_timeout_s=ready_timeout,
+            force=force,
+            tracking_uri=tracking_uri,
+        )
+    )
+    text = f"version {back.version} of {back.model_name} answers at {back.url} again, in place of {back.replaced or '?'}, and is champion"
+    value = {"url": back.url, "model": back.model_name, "version": back.version, "replaced": back.replaced}
+    print_result(text, value, as_json=json_)
+
+
+def status(
+    cluster: Annotated[bool, typer.Option("--cluster", help="Show the services of a cluster instead.")] = False,
+    service_name: Annotated[str, typer.Option(help="One service of the cluster; all that deploy made by default.")] = "",
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    tracking_uri: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow's address, for the champion.")] = "",
+    json_: JsonFlag = False,
+) -> None:
+    """Show the endpoint, the last run, and how to open MLflow's page; with --cluster, the services there."""
+    if cluster:
+        _status_of_cluster(connect(context=context, namespace=namespace, kubeconfig=kubeconfig), service_name, tracking_uri, json_)
+    else:
+        _status_here(json_)
+
+
+def _status_here(json_: bool) -> None:
     endpoint = local.status(home())
     run = latest_run(home())
     uri = registry_uri()
@@ -59,6 +120,25 @@ def status(json_: JsonFlag = False) -> None:
         f"its page      {_how_to_open(uri)}",
     ]
     print_result("\n".join(lines), value, as_json=json_)
+
+
+def _status_of_cluster(cluster: Cluster, service: str, uri: str, json_: bool) -> None:
+    services = cluster_status(cluster, service)
+    champions = {found.model_name: _champion(found.model_name, uri) for found in services if found.model_name}
+    blocks = ["\n".join(as_lines(found, champions.get(found.model_name, "not known"))) for found in services]
+    value = [asdict(found) | {"champion": champions.get(found.model_name, "")} for found in services]
+    print_result("\n\n".join(blocks) or f"deploy made no service in {cluster.namespace} at {cluster.server}", value, as_json=json_)
+
+
+def _champion(model_name: str, uri: str) -> str:
+    """What the registry says; a registry that is away keeps nobody from seeing the services."""
+    from avskrift.registry.mlflow_registry import open_registry
+
+    try:
+        found = open_registry(uri).version_of_alias(model_name, CHAMPION)
+    except AvskriftError as error:
+        return f"not known ({error})"
+    return f"version {found.version}" if found else "none"
 
 
 def _how_to_open(uri: str) -> str:

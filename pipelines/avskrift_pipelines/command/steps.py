@@ -12,8 +12,10 @@ from avskrift.errors import GateRefusedError, UsageError
 from avskrift.evaluation.check_names import CHECKS, read_checks
 from avskrift.evaluation.decision_file import decision_as_json, explained, explained_briefly
 from avskrift.evaluation.policy import Policy
+from avskrift.steps.deploy.config import STAGES
 from avskrift.steps.images import image
 from avskrift.training.config import TrainingConfig
+from avskrift_pipelines.command.cluster_options import Context, Force, Kubeconfig, Namespace, ReadyTimeout, ServiceName, ServiceUrl
 from avskrift_pipelines.command.output import JsonFlag, print_result, say
 from avskrift_pipelines.command.policy_options import with_policy_options
 from avskrift_pipelines.command.training_options import CheckpointsPlace, checkpoints_place, with_training_options
@@ -281,16 +283,40 @@ def deploy(
     version: Annotated[str, typer.Option(help="The version to serve.")],
     out: Out,
     model_name: Annotated[str, typer.Option(help="Name of the registered model.")] = "avskrift-sv",
-    target: Annotated[str, typer.Option(help="`local` starts a server here; `kserve` writes the InferenceService.")] = "local",
+    target: Annotated[
+        str, typer.Option(help="`local` starts a server here; `kserve` applies the InferenceService; `manifest` only writes it.")
+    ] = "local",
     smoke_audio: Annotated[Path | None, typer.Option(help="A recording of speech to try the endpoint with.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of a local endpoint.")] = 8085,
-    service_name: Annotated[str, typer.Option(help="The model's name in URLs.")] = "avskrift",
-    namespace: Annotated[str, typer.Option(help="Namespace of the InferenceService.")] = "default",
+    service_name: ServiceName = "avskrift",
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
     serving_image: Annotated[str, typer.Option(help="Image of the InferenceService.")] = "",
+    package: Annotated[str, typer.Option(help="Where the cluster finds the package; where the registry says, by default.")] = "",
+    cpu: Annotated[str, typer.Option(help="CPUs of a predictor.")] = "2",
+    memory: Annotated[str, typer.Option(help="Memory of a predictor.")] = "4Gi",
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs of a predictor.")] = 0,
+    min_replicas: Annotated[int, typer.Option(min=0, help="The fewest predictors.")] = 1,
+    max_replicas: Annotated[int, typer.Option(min=1, help="The most predictors.")] = 1,
+    service_account: Annotated[str, typer.Option(help="Account whose secret reads the package's store.")] = "",
+    mode: Annotated[str, typer.Option(help="KServe's: `standard` or `knative`.")] = "standard",
+    autoscaler: Annotated[str, typer.Option(help="Autoscaler class: `hpa`, `keda`, `external`, `none`; KServe's default if empty.")] = "",
+    grpc: Annotated[bool, typer.Option("--grpc", help="Offer gRPC on port 8081 too.")] = False,
+    canary: Annotated[str, typer.Option(help="Percents of the traffic, stage by stage; `none` replaces the version at once.")] = STAGES,
+    watch: Annotated[float, typer.Option(min=0, help="Seconds to watch each stage.")] = 60.0,
+    max_error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of failed answers above which the canary goes back.")] = 0.02,
+    max_latency_ratio: Annotated[float, typer.Option(min=1, help="How many times the latency of before is too slow.")] = 2.0,
+    service_url: ServiceUrl = "",
+    ready_timeout: ReadyTimeout = 0.0,
+    force: Force = False,
     tracking_uri: Tracking = "",
     json_: JsonFlag = False,
 ) -> None:
-    """Serve a registered version; champion moves only after the endpoint passed a smoke transcription."""
+    """Serve a registered version; champion moves only after the endpoint passed a smoke transcription.
+
+    On a cluster the version takes the traffic in stages and goes back by itself if it is worse: docs/deploying.md.
+    """
     from avskrift.steps.deploy import step as deploying
 
     result = deploying.run(
@@ -298,12 +324,31 @@ def deploy(
             model_name=model_name,
             version=version,
             out=out,
+            package_uri=package,
             target=target,
             smoke_audio=smoke_audio,
             port=port,
             service_name=service_name,
             namespace=namespace,
+            context=context,
+            kubeconfig=kubeconfig,
             image=serving_image or image("serving"),
+            cpu=cpu,
+            memory=memory,
+            gpus=gpus,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            service_account=service_account,
+            mode=mode,
+            autoscaler=autoscaler,
+            grpc=grpc,
+            canary=canary,
+            watch_s=watch,
+            max_error_rate=max_error_rate,
+            max_latency_ratio=max_latency_ratio,
+            service_url=service_url,
+            ready_timeout_s=ready_timeout,
+            force=force,
             tracking_uri=tracking_uri,
         )
     )

@@ -3,93 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from avskrift.deployment.endpoint import Endpoint
-from avskrift.deployment.local import READY_TIMEOUT_SECONDS, Launch, predictor_launch, start
-from avskrift.deployment.render import Resources, Service, render, storage_uri, to_yaml
+from avskrift.deployment.local import Launch, predictor_launch, start
+from avskrift.deployment.probing import Bounds
 from avskrift.deployment.smoke import SmokeTest, smoke, tone
+from avskrift.deployment.waiting import Pace
 from avskrift.errors import UsageError
 from avskrift.logs import Log
 from avskrift.registry import tags
 from avskrift.registry.mlflow_registry import MlflowRegistry, open_registry
 from avskrift.registry.model_uri import package_uri
+from avskrift.registry.promotion import file_lock, promote
 from avskrift.registry.protocol import CHAMPION, ModelVersion
-from avskrift.storage.atomic import atomic_file, write_json
+from avskrift.steps.deploy import on_cluster
+from avskrift.steps.deploy.config import TARGETS, Config, Result, Target
+from avskrift.steps.deploy.on_cluster import MANIFEST_FILE, RolledBack
+from avskrift.storage.atomic import write_json
 from avskrift.storage.door import fetch
 from avskrift.storage.paths import home as state_home
 from avskrift.whisper.package import open_package
 
-Target = Literal["local", "kserve"]
+__all__ = ["MANIFEST_FILE", "RESULT_FILE", "Config", "Launcher", "Result", "RolledBack", "Target", "rollback", "run"]
+
 Launcher = Callable[..., Launch]
 
 RESULT_FILE = "deployment.json"
-MANIFEST_FILE = "inferenceservice.yaml"
 _RECORDING_TYPES = ("wav", "flac", "mp3")
 _log = Log("deploy")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """What deploy takes. An empty ``package_uri`` means where the registry says that the version lies.
-
-    For ``local``: the port, and a recording for the smoke test: ``smoke_audio``, else a generated tone, of
-    which only an answer is expected. For ``kserve``: the serving image and what it is given.
-    ``out`` is the folder for ``deployment.json`` and, for ``kserve``, ``inferenceservice.yaml``.
-    """
-
-    model_name: str
-    version: str
-    out: str | Path
-    package_uri: str = ""
-    target: Target | str = "local"
-    service_name: str = "avskrift"
-    tracking_uri: str = ""
-    home: str | Path | None = None
-    port: int = 8085
-    smoke_audio: str | Path | None = None
-    ready_timeout_s: float = READY_TIMEOUT_SECONDS
-    namespace: str = "default"
-    image: str = ""
-    cpu: str = "2"
-    memory: str = "4Gi"
-    gpus: int = 0
-    min_replicas: int = 1
-    max_replicas: int = 1
-    service_account: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """``url`` of the endpoint, "" where only a manifest was written. ``promoted``: ``champion`` is this version now."""
-
-    target: str
-    version: str
-    url: str
-    promoted: bool
-    transcript: str = ""
-    manifest: Path | None = None
-
-
-def run(config: Config, *, launcher: Launcher = predictor_launch) -> Result:
+def run(config: Config, *, launcher: Launcher = predictor_launch, pace: Pace | None = None, bounds: Bounds | None = None) -> Result:
     """Deploy a version to ``config.target``. ``launcher`` says how to start a predictor on this machine.
+
+    On a cluster ``pace`` and ``bounds`` stand in for what ``config`` says of times.
 
     Raises:
         UsageError: an unknown target or version, or a package that is not the one registered; nothing was stopped.
         IntegrityError: a package that was changed after it was registered; nothing was stopped.
         PortTakenError: somebody else listens on the port; nothing was stopped.
-        DeploymentError: the endpoint did not become ready or failed its smoke test; what served before serves again.
+        DriftError: somebody else made or changed the InferenceService; nothing was changed.
+        ConflictError: another deploy is under way, or champion was moved in the meantime; what served before serves again.
+        DeploymentError: the endpoint did not become ready, was worse than what served, or failed its smoke test; what served
+            before serves again.
+        ClusterError: the Kubernetes API did not answer or refused.
         RegistryError: MLflow did not answer or refused.
     """
-    if config.target not in ("local", "kserve"):
-        raise UsageError(f"the target {config.target!r} is unknown; use local or kserve")
+    if config.target not in TARGETS:
+        raise UsageError(f"the target {config.target!r} is unknown; use local, kserve or manifest")
     registry = open_registry(config.tracking_uri, home=_home(config))
     version = _registered(registry, config)
-    result = _deploy_here(config, registry, version, launcher) if config.target == "local" else _render(config, version)
+    if config.target == "local":
+        result = _deploy_here(config, registry, version, launcher)
+    elif config.target == "manifest":
+        result = on_cluster.write_only(config, version)
+    else:
+        test = _smoke_test(config, _languages(version))
+        result = on_cluster.deploy(config, registry, version, test, pace=pace, bounds=bounds)
     _write_result(config, result)
     return result
+
+
+def rollback(config: Config, *, pace: Pace | None = None) -> RolledBack:
+    """On a cluster, serve again what served before; ``config`` needs no version and no model's name.
+
+    Raises:
+        UsageError: no such InferenceService, or nothing on record to go back to.
+        DriftError, ConflictError, DeploymentError, ClusterError, RegistryError: as :func:`run`.
+    """
+    test = _smoke_test(config, ())
+    return on_cluster.rollback(config, lambda: open_registry(config.tracking_uri, home=_home(config)), test, pace=pace)
 
 
 def _deploy_here(config: Config, registry: MlflowRegistry, version: ModelVersion, launcher: Launcher) -> Result:
@@ -98,41 +82,19 @@ def _deploy_here(config: Config, registry: MlflowRegistry, version: ModelVersion
         raise UsageError(f"{package.folder} is not the package that is registered as {version.uri}; deploy that one")
     package.verify()  # the server does so too, but by then what served before is stopped
     test = _smoke_test(config, package.description.languages)
+    champion = registry.version_of_alias(config.model_name, CHAMPION)
+    before = champion.version if champion else ""
 
     def accept(endpoint: Endpoint) -> Result:
-        transcript = smoke(endpoint, test)
+        transcript = smoke(test, url=endpoint.url, service=endpoint.service, version=endpoint.version)
         # Within accept: if the registry is away, the endpoint goes back too, and champion stays what serves.
-        registry.set_alias(config.model_name, CHAMPION, config.version)
+        promote(registry, config.model_name, config.version, expected=before, lock=file_lock(_home(config)))
         return Result(target="local", version=config.version, url=endpoint.url, promoted=True, transcript=transcript)
 
     launch = launcher(package=package.folder, version=config.version, service=config.service_name, port=config.port)
-    result = start(launch, home=_home(config), accept=accept, ready_timeout_s=config.ready_timeout_s)
+    result = start(launch, home=_home(config), accept=accept, ready_timeout_s=config.timeout_s)
     _log.info("model.deployed", model=config.model_name, version=config.version, port=config.port)
     return result
-
-
-def _render(config: Config, version: ModelVersion) -> Result:
-    if not config.image:
-        raise UsageError("the target kserve needs the serving image: give it with --image")
-    service = Service(
-        name=config.service_name,
-        namespace=config.namespace,
-        storage_uri=storage_uri(config.package_uri or version.source_uri),
-        image=config.image,
-        model_name=config.model_name,
-        version=config.version,
-        package_sha256=version.tags[tags.PACKAGE_SHA256],
-        resources=Resources(cpu=config.cpu, memory=config.memory, gpus=config.gpus),
-        min_replicas=config.min_replicas,
-        max_replicas=config.max_replicas,
-        service_account=config.service_account,
-    )
-    manifest = Path(config.out) / MANIFEST_FILE
-    text = to_yaml(render(service))
-    with atomic_file(manifest) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    _log.info("manifest.written", applied=False, promoted=False, note="apply it with kubectl; champion stays where it is")
-    return Result(target="kserve", version=config.version, url="", promoted=False, manifest=manifest)
 
 
 def _registered(registry: MlflowRegistry, config: Config) -> ModelVersion:
@@ -143,6 +105,11 @@ def _registered(registry: MlflowRegistry, config: Config) -> ModelVersion:
     if not version.tags.get(tags.PACKAGE_SHA256):
         raise UsageError(f"{version.uri} has no tag {tags.PACKAGE_SHA256}; deploy a version that `avskrift register` made")
     return version
+
+
+def _languages(version: ModelVersion) -> tuple[str, ...]:
+    language = version.tags.get(tags.LANGUAGE, "")
+    return (language,) if language else ()
 
 
 def _smoke_test(config: Config, languages: tuple[str, ...]) -> SmokeTest:

@@ -1,5 +1,7 @@
 """The KFP face of evaluate."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from avskrift.steps.images import image
@@ -23,7 +25,7 @@ def evaluate(
     device: str = "auto",
     threads: int = 0,
     batch_size: int = 16,
-) -> None:
+) -> NamedTuple("Measured", [("package_sha256", str)]):
     """Measure a model package, the model that serves today and others on the same clips, through the engine that serves.
 
     Args:
@@ -43,6 +45,9 @@ def evaluate(
         device: auto, cpu or cuda.
         threads: Threads of the engine on a CPU; 0 leaves their number to it.
         batch_size: Clips transcribed at a time.
+
+    Returns:
+        The identity of the package that was measured.
     """
     from avskrift.evaluation.check_names import read_checks
     from avskrift.steps.boundary import boundary
@@ -70,3 +75,4 @@ def evaluate(
         result.copy_report(report.path)
         for name, value in result.metrics().items():
             metrics.log_metric(name, value)
+        return (result.evaluation.candidate.package_sha256,)

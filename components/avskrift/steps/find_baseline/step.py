@@ -40,12 +40,13 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """``uri`` is never a ``models:/`` URI. ``version`` and ``package_sha256`` are "" where no registry knows them."""
+    """``uri`` is never a ``models:/`` URI. The others are "" where no registry knows them."""
 
     uri: str
     kind: Kind
     version: str = ""
     package_sha256: str = ""
+    dataset_fingerprint: str = ""
 
 
 def run(config: Config) -> Result:
@@ -98,7 +99,8 @@ def _of(registry: MlflowRegistry, version: ModelVersion, kind: Kind, config: Con
     sha256 = version.tags.get(tags.PACKAGE_SHA256, "")
     if not _is_there(uri, DESCRIPTION_FILE if sha256 else ""):
         raise ModelUnavailableError(f"{version.uri}: its package is not at {uri or 'any place on record'}; {_remedy(config)}")
-    return Result(uri=uri, kind=kind, version=version.version, package_sha256=sha256)
+    fingerprint = version.tags.get(tags.DATASET_FINGERPRINT, "")
+    return Result(uri=uri, kind=kind, version=version.version, package_sha256=sha256, dataset_fingerprint=fingerprint)
 
 
 def _is_there(uri: str, file: str) -> bool:

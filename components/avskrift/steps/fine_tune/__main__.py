@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,10 +12,10 @@ from pathlib import Path
 from avskrift import logs
 from avskrift.errors import AvskriftError
 from avskrift.steps.boundary import as_failure, die_with_the_runner, interrupt
+from avskrift.steps.fine_tune.job import read_job
 from avskrift.steps.fine_tune.launch import FAILURE_FILE, RESULT_FILE
-from avskrift.steps.fine_tune.step import Config, run
+from avskrift.steps.fine_tune.step import run
 from avskrift.storage.atomic import write_json
-from avskrift.training.config import TrainingConfig
 from avskrift.training.distributed import world_of_environment
 
 
@@ -27,8 +26,7 @@ def main(job: Path) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     try:
         die_with_the_runner()
-        raw = json.loads(job.read_text(encoding="utf-8"))
-        result = run(Config(**raw | {"training": TrainingConfig(**raw["training"])}))
+        result = run(read_job(job.read_text(encoding="utf-8")))
     except BaseException as error:
         failure = as_failure(error)
         if failure is None:

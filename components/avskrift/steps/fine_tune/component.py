@@ -52,7 +52,7 @@ def fine_tune(
         workspace: A folder that outlives the container, for what it must not lose; empty for its own state folder, which is lost with it.
         experiment: The MLflow experiment that figures go to while it trains, to the run of KFP_RUN_ID. (The run's id is no
             parameter: another one each time, it would keep Kubeflow from ever taking a trained model from its cache.)
-        trial: A trial of a sweep: its name, and base_model, learning_rate and seed, which win over all of the above; {} for none.
+        trial: A trial of a sweep: trial (its name), base_model, learning_rate and seed, which win over all of the above; {} for none.
         tracking_uri: MLflow's address; empty means MLFLOW_TRACKING_URI, else a database in the state folder.
     """
     from avskrift.steps.boundary import boundary
@@ -79,7 +79,7 @@ def fine_tune(
                 checkpoints=checkpoints or (workspace and f"{workspace}/checkpoints") or None,
                 training=TrainingConfig(**parse_options(main | options | {name: trial[name] for name in main if name in trial})),
                 experiment=experiment,
-                trial=trial.get("name", ""),
+                trial=trial.get("trial", ""),
                 tracking_uri=tracking_uri,
             )
         )

@@ -1,4 +1,4 @@
-"""One training process a GPU of this machine, under torchrun: ``python -m avskrift.steps.fine_tune JOB.json``."""
+"""One training process a GPU, under torchrun (``python -m avskrift.steps.fine_tune JOB.json``): here, or as one node of several."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,19 +33,32 @@ def run_on_all(config: Config, processes: int) -> TrainingResult:
         AvskriftError: of the class and with the message of the process that failed.
         StepFailedError: they ended without a word.
     """
+    with _under_torchrun(config, "--standalone", f"--nproc-per-node={processes}") as folder:
+        return _result(folder / RESULT_FILE)
+
+
+def run_as_node(config: Config) -> None:
+    """Train as one node of several, of which ``PET_NNODES``, ``PET_NODE_RANK`` and so on tell torchrun; otherwise as :func:`run_on_all`."""
+    with _under_torchrun(config):
+        pass  # the first node's first process has put the results where they belong
+
+
+@contextmanager
+def _under_torchrun(config: Config, *options: str) -> Iterator[Path]:
+    """The folder in which the processes left what came of it, once all have ended well."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = folder / "job.json"
         job.write_text(json.dumps(asdict(config), default=str), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "avskrift.steps.fine_tune", str(job)]
         environment = os.environ | {PARENT_VARIABLE: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         # A session of its own: Ctrl-C must reach the training through us, once.
-        process = subprocess.Popen([*command, "-m", "avskrift.steps.fine_tune", str(job)], env=environment, start_new_session=True)
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
         with preemption.watched() as told:
             code = _wait(process, told)
-        if code == 0:
-            return _result(folder / RESULT_FILE)
-        raise _failure(folder, code)
+        if code:
+            raise _failure(folder, code)
+        yield folder
 
 
 def _wait(process: subprocess.Popen[bytes], told: Callable[[], bool]) -> int:

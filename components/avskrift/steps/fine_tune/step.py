@@ -10,10 +10,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from avskrift.corpus.dataset import open_dataset
+from avskrift.corpus.dataset import Dataset, open_dataset
 from avskrift.registry.live import open_live
 from avskrift.steps.boundary import RUN_ID_VARIABLE
 from avskrift.steps.fine_tune.launch import run_on_all
+from avskrift.steps.fine_tune.places import as_s3, one_at_a_time, source_folder, target
 from avskrift.storage.atomic import atomic_file, atomic_folder, refuse_to_replace, sweep
 from avskrift.storage.manifest import digest_folder, manifest_digest
 from avskrift.storage.paths import home
@@ -35,6 +36,8 @@ _COMPILED_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 class Config:
     """``out`` gets the ``transformers`` folder, ``report`` ``training.json``, curves, examples and a page.
 
+    Inputs and results are folders or URIs: ``s3://``, which Kubeflow also calls ``minio://``, and for inputs whatever else the door
+    to storage knows. Of a machine's processes one fetches; the first process of all puts the results, each whole or not at all.
     Checkpoints go to ``checkpoints``, a folder or an ``s3://`` prefix, by default ``checkpoints/`` in Avskrift's state folder;
     the language is the dataset's. With a ``pipeline_run_id``, by default what ``KFP_RUN_ID`` says, the figures of each step go to
     MLflow while it trains: to that run, or to the one of its ``trial``.
@@ -54,7 +57,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Where the model and its report are, and what training came to."""
+    """The folders of this machine that the model and its report were written to, and what training came to."""
 
     model: Path
     report: Path
@@ -92,21 +95,21 @@ def run(config: Config) -> Result:
     """Fine-tune; resumes from checkpoints of the same job. Starts torchrun itself where the machine has several GPUs.
 
     Raises:
-        StorageError: a folder to write holds something else, or cannot be written; nothing is left half written.
+        StorageError: a folder to write holds something else, or cannot be written; a store refused. Nothing is left half written.
         DatasetError: ``config.dataset`` is not a dataset folder.
         LanguageError: the base model does not know the dataset's language.
         ModelUnavailableError: the base model cannot be had.
-        UsageError: a device that this machine does not have.
+        UsageError: a device that this machine does not have; a place that results cannot be put at.
         TrainingError: training cannot start or must not go on.
         PreemptedError: SIGTERM came while it trained; run it again to go on.
         CheckpointError: there are checkpoints of the same job, but none that is whole.
     """
-    out, report, world = Path(config.out), Path(config.report), world_of_environment()
+    model_target, report_target, world = target(config.out), target(config.report), world_of_environment()
+    out, report = model_target.folder, report_target.folder
     refuse_to_replace(out, unless=_MODEL_FILE)
     refuse_to_replace(report, unless=TRAINING_FILE)
-    dataset = open_dataset(Path(config.dataset))
+    dataset, base = _inputs(config, world)
     training = replace(config.training, language=check_language(dataset.description.language))
-    base = open_model(config.base_model)
     processes = processes_here(training)
     if processes > 1 and not under_torchrun():
         return Result(model=out, report=report, training=run_on_all(config, processes))
@@ -130,8 +133,16 @@ def run(config: Config) -> Result:
             | asdict(result.speed),
         )
         write_report(report, story, result.curve, result.examples)
-        checkpoints.remove()
+        model_target.deliver(last=_MODEL_FILE)
+        report_target.deliver(last=TRAINING_FILE)
+        checkpoints.remove()  # not before: what was lost on its way would have to be trained again
     return Result(model=out, report=report, training=result)
+
+
+def _inputs(config: Config, world: World) -> tuple[Dataset, Path]:
+    """The dataset, and the folder of the base model."""
+    with one_at_a_time(config.dataset, config.base_model) if world.local_size > 1 else nullcontext():
+        return open_dataset(source_folder(config.dataset)), open_model(as_s3(config.base_model))
 
 
 @contextmanager

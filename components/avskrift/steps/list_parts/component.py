@@ -12,7 +12,7 @@ def list_parts(
     language: str = "sv",
     validated_remainder: bool = False,
     on_missing: str = "fail",
-    refresh: str = "",
+    refresh: str = "",  # noqa: ARG001 - it is there to be another one
 ) -> list[int]:
     """Number the parts into which the reading of a source is divided, after a look at its lists.
 

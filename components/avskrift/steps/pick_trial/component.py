@@ -15,9 +15,7 @@ def pick_trial(
     package_uris: list[str],
     package_sha256s: list[str],
     summary: dsl.Output[dsl.Markdown],
-) -> NamedTuple(
-    "Picked", [("name", str), ("base_model", str), ("package_uri", str), ("package_sha256", str), ("training_uri", str)]
-):
+) -> NamedTuple("Picked", [("name", str), ("base_model", str), ("package_uri", str), ("package_sha256", str), ("training_uri", str)]):
     """Pick the trial that makes the fewest errors on the validation split.
 
     Args:
@@ -38,7 +36,7 @@ def pick_trial(
         columns = zip(trials, evaluations, trainings, package_uris, package_sha256s, strict=True)
         measured = [
             Measured(
-                name=trial["name"],
+                name=trial["trial"],
                 base_model=trial["base_model"],
                 evaluation=evaluation.path,
                 package_uri=uri,

@@ -16,7 +16,7 @@ def plan_sweep(base_models: list[str], learning_rates: list[float], seeds: list[
         max_trials: The most trials; more are refused before the first one is trained.
 
     Returns:
-        The trials: name, base_model, learning_rate and seed of each, as text, since Kubeflow's loops know one type for all.
+        The trials: trial (its name), base_model, learning_rate and seed of each, as text, since Kubeflow's loops know one type for all.
     """
     from avskrift.steps.boundary import boundary
     from avskrift.steps.plan_sweep.step import Config, run

@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from avskrift.errors import UsageError
@@ -42,8 +42,9 @@ class Result:
     trials: tuple[Trial, ...]
 
     def rows(self) -> list[dict[str, str]]:
-        """As Kubeflow's loop takes them: all values as text."""
-        return [{name: str(value) for name, value in asdict(trial).items()} for trial in self.trials]
+        """As Kubeflow's loop takes them: all values as text, and no key that its loop variables have as an attribute, as ``name``."""
+        columns = {"trial": "name", "base_model": "base_model", "learning_rate": "learning_rate", "seed": "seed"}
+        return [{key: str(getattr(trial, field)) for key, field in columns.items()} for trial in self.trials]
 
 
 def run(config: Config) -> Result:

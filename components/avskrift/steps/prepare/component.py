@@ -1,5 +1,7 @@
 """The KFP face of prepare."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from avskrift.steps.images import image
@@ -19,7 +21,7 @@ def prepare(
     on_overlap: str = "fail",
     max_rejected: float = 0.05,
     exclude: str = "",
-) -> None:
+) -> NamedTuple("Prepared", [("fingerprint", str), ("dataset_uri", str)]):
     """Merge what read_part read into a dataset folder: validated, speaker-disjoint, sharded.
 
     Args:
@@ -35,6 +37,10 @@ def prepare(
         on_overlap: What named splits that share speakers, sentences or recordings do: fail the step, or hold-back the clips.
         max_rejected: The share of refused clips above which the step fails.
         exclude: A dataset whose validation and test are kept out of train and validation; empty for none.
+
+    Returns:
+        The dataset's fingerprint, another one where its clips, texts or splits are others; and its URI, for steps that must not
+        download it.
     """
     from avskrift.steps.boundary import boundary
     from avskrift.steps.prepare.step import Config, run
@@ -52,9 +58,8 @@ def prepare(
                 parts=[part.path for part in parts],
             )
         )
-        result.copy_sample(sample.path)
-        result.copy_card(card.path)
-        result.copy_report(report.path)
+        result.copy_apart(sample=sample.path, card=card.path, report=report.path)
         dataset.metadata["fingerprint"] = result.fingerprint
         for name, value in result.metrics().items():
             metrics.log_metric(name, value)
+        return (result.fingerprint, dataset.uri)

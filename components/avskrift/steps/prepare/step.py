@@ -86,6 +86,16 @@ class Result:
         figures |= {f"{split}_hours": summary.hours for split, summary in self.splits.items()}
         return figures | {"rejected_clips": float(sum(self.rejected.values()))}
 
+    def copy_apart(self, *, sample: str | Path, card: str | Path, report: str | Path) -> None:
+        """What steps and people need without the clips, each to a place of its own: a recording, what describes the dataset, the report.
+
+        Raises:
+            DatasetError, DiskFullError, StorageError: as the three below.
+        """
+        self.copy_sample(sample)
+        self.copy_card(card)
+        self.copy_report(report)
+
     def copy_report(self, target: str | Path) -> None:
         """Copy the report to ``target``, a file: an HTML artifact of Kubeflow is one.
 

@@ -16,7 +16,7 @@ def read_part(
     on_missing: str = "fail",
     on_overlap: str = "fail",
     max_clips: int = 0,
-    refresh: str = "",
+    refresh: str = "",  # noqa: ARG001 - it is there to be another one
 ) -> None:
     """Read, check and encode one share of the recordings of a source.
 

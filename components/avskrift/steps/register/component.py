@@ -18,6 +18,7 @@ def register(
     pipeline_run_id: str,
     code_version: str = "",
     tracking_uri: str = "",
+    images: dict[str, str] = {},  # noqa: B006 - KFP takes no other default, and nothing changes it
 ) -> str:
     """Record the run in MLflow, register the package as a model version and point the alias challenger at it.
 
@@ -33,6 +34,7 @@ def register(
         pipeline_run_id: The id of this pipeline run; the same id gives the same version again.
         code_version: What code made the package, for a package that is not on this machine.
         tracking_uri: MLflow's address; empty means MLFLOW_TRACKING_URI, else a database in the state folder.
+        images: The container images of the run's steps by role, as the pipeline was compiled.
 
     Returns:
         The number of the model version.
@@ -54,6 +56,7 @@ def register(
                 pipeline_run_id=pipeline_run_id,
                 code_version=code_version,
                 tracking_uri=tracking_uri,
+                images=images,
             )
         )
     return result.version

@@ -15,6 +15,7 @@ def reject(
     experiment: str,
     pipeline_run_id: str,
     tracking_uri: str = "",
+    images: dict[str, str] = {},  # noqa: B006 - KFP takes no other default, and nothing changes it
 ) -> str:
     """Record a run whose package the gate refused, with the reasons. Nothing is registered.
 
@@ -27,6 +28,7 @@ def reject(
         experiment: The MLflow experiment.
         pipeline_run_id: The id of this pipeline run.
         tracking_uri: MLflow's address; empty means MLFLOW_TRACKING_URI, else a database in the state folder.
+        images: The container images of the run's steps by role, as the pipeline was compiled.
 
     Returns:
         The id of the MLflow run that holds the record.
@@ -45,6 +47,7 @@ def reject(
                 experiment=experiment,
                 pipeline_run_id=pipeline_run_id,
                 tracking_uri=tracking_uri,
+                images=images,
             )
         )
     return result.run_id

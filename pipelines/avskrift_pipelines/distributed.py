@@ -1,0 +1,50 @@
+"""The main line with its training on several nodes: a TrainJob of Kubeflow Trainer in place of one step's own pod."""
+
+from __future__ import annotations
+
+from kfp import dsl
+from kfp.dsl.pipeline_task import PipelineTask
+
+from avskrift.steps.images import image
+from avskrift.steps.train_on_nodes.component import train_on_nodes
+from avskrift_pipelines import parameters, stages
+from avskrift_pipelines.form import Given, but, group, pipeline
+from avskrift_pipelines.placement import CONFIG_WITHOUT_TRAINING, knowing_its_run, place
+
+_RETRIES = 3
+_LONGEST_HOURS = 24 * 31  # of the step that waits; the parameter train_hours ends training itself
+
+
+def _trained_on_nodes(given: Given, data: PipelineTask) -> PipelineTask:
+    """Its pod waits for the TrainJob and needs nothing; a new try goes on waiting for the same one."""
+    task = train_on_nodes(
+        dataset_uri=data.outputs["dataset_uri"],
+        train_image=image("train"),
+        options=given.training_options,
+        **given.to(train_on_nodes),
+    )
+    return place(knowing_its_run(task), "ops", hours=_LONGEST_HOURS, retries=_RETRIES)
+
+
+@pipeline(
+    "avskrift-distributed",
+    parameters.RECORDINGS,
+    group(parameters.REFRESH, parameters.BASE_MODEL),
+    parameters.TRAINING_ON_NODES,
+    parameters.NODES,
+    parameters.STORE,
+    parameters.MEASURING,
+    parameters.GATE,
+    parameters.REGISTRY,
+    but(parameters.SECRETS, store_secret=None),
+    parameters.DEPLOYMENT,
+    config=CONFIG_WITHOUT_TRAINING,
+)
+def distributed_pipeline(given: Given) -> None:
+    """Fine-tunes on several nodes at once with Kubeflow Trainer; otherwise as the main pipeline, through the same gate to the endpoint."""
+    with dsl.ExitHandler(stages.closing(given), name="pipeline"):
+        data = stages.prepared(given)
+        trained = _trained_on_nodes(given, data)
+        model = dsl.importer(artifact_uri=trained.outputs["model_uri"], artifact_class=dsl.Model)
+        training = dsl.importer(artifact_uri=trained.outputs["training_uri"], artifact_class=dsl.Artifact)
+        stages.from_model_to_endpoint(given, data, model.output, training.output)
