@@ -107,20 +107,24 @@ def main() -> None:
         if _SHORTEST_S <= clip.duration_s <= _LONGEST_S
     ]
     random.Random(_SEED).shuffle(clips)
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="avskrift-bench-") as folder:
-        with ours(options, Path(folder)) as url:
-            rows += [closed("ours", url, clips, clients, options) for clients in options.clients]
-            at_capacity = next(row for row in rows if row.load == _closed(_CAPACITY_CLIENTS))
-            capacity = len(at_capacity.answered) / at_capacity.seconds
-            rows += [opened("ours", url, clips, share, capacity, options) for share in _SHARES]
+        rows = [] if options.storm else _compared(clips, options, Path(folder))
         with ours(options, Path(folder), AVSKRIFT_MAX_QUEUE_SECONDS=str(_STORMED_QUEUE_S)) as url:
             rows.append(closed("ours", url, clips, _STORMING_CLIENTS, options, f"{_STORMING_CLIENTS} clients, {_STORMED_QUEUE_S} s held"))
-        with locked(options, Path(folder)) as url:
-            rows += [closed("one lock", url, clips, clients, options) for clients in options.clients]
     console = Console(width=160)
     console.print(f"{machine()}, {options.threads} threads, Python {platform.python_version()}; {len(clips)} clips", soft_wrap=True)
     console.print(table(rows))
+
+
+def _compared(clips: Sequence[Clip], options: argparse.Namespace, folder: Path) -> list[Row]:
+    """Every load but the storm, on both servers."""
+    with ours(options, folder) as url:
+        rows = [closed("ours", url, clips, clients, options) for clients in options.clients]
+        at_capacity = next(row for row in rows if row.load == _closed(_CAPACITY_CLIENTS))
+        capacity = len(at_capacity.answered) / at_capacity.seconds
+        rows += [opened("ours", url, clips, share, capacity, options) for share in _SHARES]
+    with locked(options, folder) as url:
+        return rows + [closed("one lock", url, clips, clients, options) for clients in options.clients]
 
 
 def _options() -> argparse.Namespace:
@@ -132,6 +136,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="of sending, for each load")
     parser.add_argument("--deadline", type=float, default=20.0, help="seconds; our server is told the same")
     parser.add_argument("--clients", type=int, nargs="+", default=_CLIENTS, help=f"{_CAPACITY_CLIENTS} must be among them")
+    parser.add_argument("--storm", action="store_true", help="the last load alone: 32 clients that never pause")
     return parser.parse_args()
 
 
