@@ -9,7 +9,7 @@ BIN      := $(VENV)/bin
 INPUTS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format compile clean
+.PHONY: help demo test test-fast test-images lint format compile images lock-images clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -22,7 +22,10 @@ test: $(VENV)/.dev ## Run all tests, a file at a time on each of JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 test-fast: $(VENV)/.dev ## Run the tests that need no real weights
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "not weights"
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "not weights and not images"
+
+test-images: $(VENV)/.dev ## Build the images with a Docker engine and run each as a careful cluster does
+	$(BIN)/pytest -m images tests/images
 
 lint: $(VENV)/.dev ## Check style, types, import contracts and that the compiled pipelines are current
 	$(BIN)/ruff check .
@@ -37,6 +40,12 @@ format: $(VENV)/.dev ## Mend style where a tool can
 
 compile: $(VENV)/.dev ## Write the pipelines as YAML into pipelines/compiled
 	$(BIN)/avskrift compile
+
+images: $(VENV)/.dev ## Build the four images: make images IMAGES="train --push registry.example"
+	$(BIN)/python images/build $(IMAGES)
+
+lock-images: $(VENV)/.dev ## Write the images' requirements, with hashes, from pyproject.toml
+	$(BIN)/python images/lock
 
 clean: ## Stop the endpoint; remove the virtual environment and all local state
 	-@if [ -x $(BIN)/avskrift ]; then $(BIN)/avskrift stop; fi

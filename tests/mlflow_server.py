@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,10 +20,16 @@ from avskrift.deployment.process import end
 
 
 class MlflowServer:
-    """The server over ``mlflow.db`` and an artifact folder in ``folder``; it has the same port however often it starts."""
+    """The server over ``mlflow.db`` and an artifact folder in ``folder``, or over ``database`` and ``artifacts``.
 
-    def __init__(self, folder: Path) -> None:
+    It has the same port however often it starts. ``environment`` is what its process gets besides ours.
+    """
+
+    def __init__(self, folder: Path, *, database: str = "", artifacts: str = "", environment: Mapping[str, str] | None = None) -> None:
         self._folder = folder
+        self._database = database or f"sqlite:///{folder}/mlflow.db"
+        self._artifacts = artifacts or str(folder / "artifacts")
+        self._environment = dict(environment or {})
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,10 +40,11 @@ class MlflowServer:
             return
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         stores = [
-            f"--backend-store-uri=sqlite:///{self._folder}/mlflow.db",
-            f"--artifacts-destination={self._folder / 'artifacts'}",
+            f"--backend-store-uri={self._database}",
+            f"--artifacts-destination={self._artifacts}",
         ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")}
+        environment |= self._environment
         environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # no background workers for tests that give them nothing to do
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -171,6 +171,20 @@ class RegistryError(AvskriftError):
     retryable = True
 
 
+class ConflictError(AvskriftError):
+    """Somebody else changed, or is changing, what this was about to change: two promotions of one model at once."""
+
+    exit_code = 61
+    http_status = 409
+
+
+class DriftError(AvskriftError):
+    """An InferenceService that somebody else changed after deploy applied it."""
+
+    exit_code = 62
+    http_status = 409
+
+
 class DeploymentError(AvskriftError):
     """An endpoint that did not become ready or failed its smoke test."""
 
@@ -191,10 +205,40 @@ class EndpointError(AvskriftError):
     retryable = True
 
 
+class ClusterError(AvskriftError):
+    """The Kubernetes API did not answer, or refused."""
+
+    exit_code = 73
+    http_status = 503
+    retryable = True
+
+
+class KubeflowError(AvskriftError):
+    """Kubeflow Pipelines did not answer, or refused."""
+
+    exit_code = 74
+    http_status = 503
+    retryable = True
+
+
+class AccessError(KubeflowError):
+    """Kubeflow Pipelines does not let this user in, or not do this."""
+
+    exit_code = 75
+    http_status = 403
+    retryable = False
+
+
 class StepFailedError(AvskriftError):
     """A pipeline step that ended without saying why."""
 
     exit_code = 80
+
+
+class RunFailedError(AvskriftError):
+    """A run on a cluster that ended without success."""
+
+    exit_code = 81
 
 
 class InterruptedRunError(AvskriftError):

@@ -8,7 +8,7 @@ from kfp.dsl.pipeline_task import PipelineTask
 from avskrift.steps.images import image
 from avskrift.steps.train_on_nodes.component import train_on_nodes
 from avskrift_pipelines import parameters, stages
-from avskrift_pipelines.form import Given, but, group, pipeline
+from avskrift_pipelines.form import Given, group, pipeline
 from avskrift_pipelines.placement import CONFIG_WITHOUT_TRAINING, knowing_its_run, place
 
 _RETRIES = 3
@@ -32,11 +32,11 @@ def _trained_on_nodes(given: Given, data: PipelineTask) -> PipelineTask:
     group(parameters.REFRESH, parameters.BASE_MODEL),
     parameters.TRAINING_ON_NODES,
     parameters.NODES,
-    parameters.STORE,
+    group(parameters.OUTPUT),
     parameters.MEASURING,
     parameters.GATE,
     parameters.REGISTRY,
-    but(parameters.SECRETS, store_secret=None),
+    parameters.SECRETS,
     parameters.DEPLOYMENT,
     config=CONFIG_WITHOUT_TRAINING,
 )

@@ -118,18 +118,10 @@ NODES = group(
     ),
 )
 TRAINING_ON_NODES = _worded(TRAINING, checkpoints="s3://BUCKET/PREFIX for checkpoints; empty for a place below output.")
-STORE = group(
-    Parameter(
-        name="output",
-        default="minio://mlpipeline/avskrift",
-        help="s3://BUCKET/PREFIX (or minio://, as Kubeflow calls its own) below which nodes put checkpoints, model and report.",
-    ),
-    Parameter(
-        name="store_secret",
-        default="",
-        help="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, with which nodes reach the store; empty where their account may.",
-    ),
-    Parameter(name="store_endpoint", default="", help="The store's URL for the nodes; empty for the step's own, or Amazon's."),
+OUTPUT = Parameter(
+    name="output",
+    default="minio://mlpipeline/avskrift",
+    help="s3://BUCKET/PREFIX (or minio://, as Kubeflow calls its own) below which nodes put checkpoints, model and report.",
 )
 
 BASELINE = Parameter(
@@ -187,8 +179,32 @@ SECRETS = group(
 )
 
 DEPLOYMENT = group(
-    Parameter(name="deploy_target", default="kserve", help="kserve or local."),
+    Parameter(
+        name="deploy_target",
+        default="kserve",
+        help="kserve applies the InferenceService; manifest only writes it, for GitOps; local starts a server on this machine.",
+    ),
     Parameter(name="service_name", default="avskrift", help="Name of the InferenceService, and of the model in the endpoint's URLs."),
     Parameter(name="namespace", default="default", help="Namespace of the InferenceService."),
     Parameter(name="port", default=8085, help="Port of a local endpoint."),
+    Parameter(name="endpoint_cpu", default="2", help="CPUs of a predictor."),
+    Parameter(name="endpoint_memory", default="4Gi", help="Memory of a predictor."),
+    Parameter(name="endpoint_gpus", default=0, help="GPUs of a predictor."),
+    Parameter(name="min_replicas", default=1, help="The fewest predictors."),
+    Parameter(name="max_replicas", default=1, help="The most predictors."),
+    Parameter(
+        name="service_account",
+        default="",
+        help="The predictors' ServiceAccount, whose Secret reads the package's store; empty for the namespace's default.",
+    ),
+    Parameter(name="deployment_mode", default="standard", help="KServe's deployment mode: standard or knative."),
+    Parameter(name="autoscaler", default="", help="KServe's autoscaler class, as external where the chart scales; empty for KServe's own."),
+    Parameter(
+        name="canary",
+        default="10,50,100",
+        help="Percents of the traffic that the new version gets, stage by stage; none replaces the version before at once.",
+    ),
+    Parameter(name="watch_seconds", default=60.0, help="How long each stage is watched."),
+    Parameter(name="max_error_rate", default=0.02, help="The share of failed answers above which the version before comes back."),
+    Parameter(name="max_latency_ratio", default=2.0, help="How many times the latency of the version before is too slow."),
 )

@@ -37,10 +37,11 @@ def require_digests(compiled: Mapping[Path, str]) -> None:
 
 
 def _images(text: str) -> dict[str, str]:
-    """The image of each step that runs in a container, by the step's name."""
-    specification: dict[str, Any] = next(iter(yaml.safe_load_all(text)))
-    executors = specification["deploymentSpec"]["executors"]
-    return {name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors.items() if "container" in executor}
+    """The image of each step that runs in a container, by the step's name; from kfp's own YAML, or from a PipelineVersion."""
+    documents: list[dict[str, Any]] = [document for document in yaml.safe_load_all(text) if document]
+    specifications = [document.get("spec", {}).get("pipelineSpec", document) for document in documents]
+    executors = [pair for each in specifications for pair in each.get("deploymentSpec", {}).get("executors", {}).items()]
+    return {name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors if "container" in executor}
 
 
 def _in_short(steps: set[str]) -> str:

@@ -141,6 +141,9 @@ def published(
             sample=data.outputs["sample"],
             target=given.deploy_target,
             serving_image=image("serving"),
+            cpu=given.endpoint_cpu,
+            memory=given.endpoint_memory,
+            gpus=given.endpoint_gpus,
             **given.to(deploy, but=["gpus"]),  # the form's are those of training
         )
         # Once: a rollout that failed has gone back by itself, and is for a person to look at.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import CASES, case_manifests, known_pods, namespace, of_kind, own_pods, predictor_labels, values
+from rendering import CASES, case_manifests, known_pods, manifests, namespace, of_kind, own_pods, predictor_labels, values
 
 _COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
 _SECRET_NAME = re.compile(r"(?i)password|passwd|secret|token|credential|api_?key|access_?key")
@@ -89,6 +89,14 @@ def test_by_default_nobody_but_ops_may_deploy() -> None:
     assert writes == {"inferenceservices", "leases"}
     (binding,) = of_kind("defaults", "RoleBinding")
     assert [subject["name"] for subject in binding["subjects"]] == ["avskrift-ops"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_only_where_it_is_asked_for_the_role_reaches_train_jobs_and_deletes_none(asked: bool) -> None:
+    (role,) = (manifest for manifest in manifests({"rbac": {"trainJobs": asked}}) if manifest["kind"] == "Role")
+    rules = [rule for rule in role["rules"] if "trainer.kubeflow.org" in rule["apiGroups"]]
+    wanted = {"apiGroups": ["trainer.kubeflow.org"], "resources": ["trainjobs"], "verbs": ["get", "create", "patch"]}
+    assert rules == ([wanted] if asked else [])
 
 
 @pytest.mark.parametrize("case", CASES)

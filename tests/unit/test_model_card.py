@@ -123,7 +123,7 @@ def test_sections_come_in_an_order_that_a_reader_needs() -> None:
     assert "\n\n\n" not in model_card(ADAPTED) + model_card(BASE)
 
 
-@pytest.mark.parametrize("library", ["transformers", "ctranslate2"])
+@pytest.mark.parametrize("library", ["transformers", "ctranslate2", "mlflow"])
 def test_the_examples_in_python_run_on_the_package_as_they_stand(
     package: ModelPackage, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

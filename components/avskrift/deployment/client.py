@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from avskrift.errors import EndpointError, SourceError
 
-# An endpoint on this machine is never behind a proxy, whatever http_proxy says.
+# An endpoint on this machine or in a cluster is never behind a proxy, whatever http_proxy says.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _LARGEST_ANSWER_BYTES = 16 << 20
 _PIECE_BYTES = 1 << 16
@@ -67,10 +67,19 @@ class Answer:
 def is_ready(url: str, *, timeout_s: float = 2.0) -> bool:
     """Whether ``/v2/health/ready`` answers that the server and its models are ready."""
     try:
-        with _direct.open(f"{url}/v2/health/ready", timeout=timeout_s) as answer:
-            return answer.status == 200 and json.loads(answer.read(_LARGEST_ANSWER_BYTES)).get("ready") is True
+        return json.loads(get(f"{url}/v2/health/ready", timeout_s=timeout_s)).get("ready") is True
     except (OSError, http.client.HTTPException, ValueError, AttributeError):
         return False
+
+
+def get(url: str, *, timeout_s: float) -> bytes:
+    """What is at ``url``, 16 MiB of it at most.
+
+    Raises:
+        OSError, http.client.HTTPException: no answer, or one other than 2xx.
+    """
+    with _direct.open(url, timeout=timeout_s) as answer:
+        return bytes(answer.read(_LARGEST_ANSWER_BYTES))
 
 
 def transcribe(url: str, audio: bytes, *, file_type: str, model: str, language: str = "", timeout_s: float = 120.0) -> str:

@@ -6,16 +6,31 @@ package by the container's ``STORAGE_URI`` and puts it at ``/mnt/models``.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped]
 
 from avskrift.errors import UsageError
 
 MODEL_MOUNT = "/mnt/models"  # where KServe's storage initializer puts a package
+MODEL_ANNOTATION = "avskrift/model"  # models:/NAME/VERSION
+VERSION_LABEL = "avskrift/model-version"
+REVISION_LABEL = "avskrift/revision"
+DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+MODES = {"standard": "Standard", "knative": "Knative"}
+Mode = Literal["standard", "knative"]
+_AUTOSCALER_CLASSES = ("", "hpa", "keda", "external", "none")
+_USER = 65532  # whose the serving image is; a namespace may ask for a number, which Kubernetes can see is not root's
 _HTTP_PORT = 8080
+_GRPC_PORT = 8081
+_REVISION_CHARACTERS = 12
+# How many there are and how much of the traffic they get makes no other pods.
+_NOT_OF_A_POD = ("labels", "minReplicas", "maxReplicas")
 _TERMINATION_SECONDS = 60  # between SIGTERM and SIGKILL
 _GRACE_SECONDS = 50  # of them, what requests in flight get; the rest is for the way there and out
 _STORAGE_SCHEMES = ("s3", "gs", "hf", "oci", "pvc", "https")  # what KServe 0.21's storage initializer knows
@@ -35,7 +50,11 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What to serve, as what, and with what. ``storage_uri`` names a model package; ``image`` our serving image."""
+    """What to serve, as what, and with what. ``storage_uri`` names a model package; ``image`` our serving image.
+
+    ``autoscaler`` is KServe's autoscaler class: external where the chart or somebody else scales, "" for KServe's default.
+    ``grpc`` offers gRPC on port 8081 too, in Standard mode alone: Knative allows one port.
+    """
 
     name: str
     namespace: str
@@ -48,22 +67,24 @@ class Service:
     min_replicas: int = 1
     max_replicas: int = 1
     service_account: str = ""
+    mode: Mode | str = "standard"
+    autoscaler: str = ""
+    grpc: bool = False
 
 
 def render(service: Service) -> dict[str, Any]:
-    """The InferenceService (v1beta1, Standard mode) as plain values.
+    """The InferenceService (v1beta1) as plain values.
 
     Raises:
-        UsageError: a name that Kubernetes refuses, a package where no cluster can read it, or replicas that cannot be.
+        UsageError: a name that Kubernetes refuses, a package where no cluster can read it, replicas that cannot be, an unknown
+            mode or autoscaler, or gRPC with Knative.
     """
     _check(service)
-    identity = {
-        "app.kubernetes.io/name": "avskrift",
-        "app.kubernetes.io/component": "predictor",
-        "app.kubernetes.io/managed-by": "avskrift",
-        "avskrift/model-version": service.version,
-        "avskrift/package-sha256": service.package_sha256[:_LABEL_SHA256_CHARACTERS],
-    }
+    identity = _labels(service)
+    predictor = _predictor(service)
+    # KServe gives these to the pods, so that one can tell which version a pod is, and whether it is what was applied last.
+    pod_labels = identity | {REVISION_LABEL: _revision(predictor)}
+    autoscaler = {"serving.kserve.io/autoscalerClass": service.autoscaler} if service.autoscaler else {}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -72,12 +93,13 @@ def render(service: Service) -> dict[str, Any]:
             "namespace": service.namespace,
             "labels": identity,
             "annotations": {
-                "serving.kserve.io/deploymentMode": "Standard",
-                "avskrift/model": f"models:/{service.model_name}/{service.version}",
+                DEPLOYMENT_MODE: MODES[service.mode],
+                **autoscaler,
+                MODEL_ANNOTATION: f"models:/{service.model_name}/{service.version}",
                 "avskrift/package-sha256": service.package_sha256,
             },
         },
-        "spec": {"predictor": _predictor(service)},
+        "spec": {"predictor": {"labels": pod_labels, **predictor}},
     }
 
 
@@ -101,6 +123,23 @@ def storage_uri(package_uri: str) -> str:
     return package_uri
 
 
+def _labels(service: Service) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "avskrift",
+        "app.kubernetes.io/part-of": "avskrift",
+        "app.kubernetes.io/component": "predictor",
+        "app.kubernetes.io/managed-by": "avskrift",
+        VERSION_LABEL: service.version,
+        "avskrift/package-sha256": service.package_sha256[:_LABEL_SHA256_CHARACTERS],
+    }
+
+
+def _revision(predictor: Mapping[str, Any]) -> str:
+    """A digest of what makes a predictor's pods what they are; the same for a canary and for what it becomes."""
+    fields = {name: value for name, value in predictor.items() if name not in _NOT_OF_A_POD}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:_REVISION_CHARACTERS]
+
+
 def _predictor(service: Service) -> dict[str, Any]:
     account = {"serviceAccountName": service.service_account} if service.service_account else {}
     return {
@@ -111,6 +150,7 @@ def _predictor(service: Service) -> dict[str, Any]:
         "terminationGracePeriodSeconds": _TERMINATION_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
+            "runAsUser": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(service)],
@@ -126,7 +166,9 @@ def _container(service: Service) -> dict[str, Any]:
         "command": ["python", "-m", "avskrift.serving"],
         "args": [
             f"--package={MODEL_MOUNT}",
+            f"--package-sha256={service.package_sha256}",
             f"--port={_HTTP_PORT}",
+            *([f"--grpc-port={_GRPC_PORT}"] if service.grpc else []),
             "--host=0.0.0.0",
             f"--name={service.name}",
             f"--model-version={service.version}",
@@ -137,15 +179,18 @@ def _container(service: Service) -> dict[str, Any]:
             {"name": "AVSKRIFT_LOG_FORMAT", "value": "json"},
             {"name": "AVSKRIFT_GRACE_SECONDS", "value": str(_GRACE_SECONDS)},
         ],
-        "ports": [{"name": "http1", "containerPort": _HTTP_PORT, "protocol": "TCP"}],
+        "ports": [_port("http1", _HTTP_PORT), *([_port("grpc", _GRPC_PORT)] if service.grpc else [])],
         "resources": _resources(service.resources),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
+            "runAsUser": _USER,
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        # Why it ended stands in the pod's status then, for those who may not read logs.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         # Loading checks every file's sha256 first, so a large package takes minutes: the startup probe waits for ten.
         "startupProbe": _probe("/v2/health/ready", period=5, failures=120),
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=3),
@@ -159,6 +204,10 @@ def _resources(resources: Resources) -> dict[str, dict[str, str]]:
     if resources.gpus:
         amounts["nvidia.com/gpu"] = str(resources.gpus)
     return {"requests": dict(amounts), "limits": dict(amounts)}
+
+
+def _port(name: str, number: int) -> dict[str, Any]:
+    return {"name": name, "containerPort": number, "protocol": "TCP"}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
@@ -183,3 +232,9 @@ def _check(service: Service) -> None:
         )
     if service.resources.gpus < 0:
         raise UsageError(f"{service.resources.gpus} GPUs cannot be; use 0 or more")
+    if service.mode not in MODES:
+        raise UsageError(f"the mode {service.mode!r} is unknown; use standard or knative")
+    if service.autoscaler not in _AUTOSCALER_CLASSES:
+        raise UsageError(f"the autoscaler {service.autoscaler!r} is unknown; use hpa, keda, external or none, or leave it to KServe")
+    if service.grpc and service.mode == "knative":
+        raise UsageError("Knative allows one port, so gRPC cannot be offered beside HTTP; use the mode standard, or leave gRPC out")

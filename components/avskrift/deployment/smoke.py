@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from avskrift.audio.constants import SAMPLE_RATE
 from avskrift.deployment.client import transcribe
-from avskrift.deployment.endpoint import Endpoint
 from avskrift.errors import DeploymentError, EndpointError
 
 
@@ -34,18 +33,16 @@ def tone() -> bytes:
     return buffer.getvalue()
 
 
-def smoke(endpoint: Endpoint, test: SmokeTest) -> str:
-    """Transcribe the recording and return the text.
+def smoke(test: SmokeTest, *, url: str, service: str, version: str) -> str:
+    """Transcribe the recording at ``url`` and return the text. ``service`` is the model's name there, ``version`` for messages.
 
     Raises:
         DeploymentError: the endpoint answered with an error, or heard nothing where somebody speaks.
     """
     try:
-        text = transcribe(endpoint.url, test.audio, file_type=test.file_type, model=endpoint.service, language=test.language)
+        text = transcribe(url, test.audio, file_type=test.file_type, model=service, language=test.language)
     except EndpointError as error:
-        raise DeploymentError(f"version {endpoint.version} failed its smoke test: {error}") from error
+        raise DeploymentError(f"version {version} failed its smoke test: {error}") from error
     if test.speech and not text.strip():
-        raise DeploymentError(
-            f"version {endpoint.version} failed its smoke test: it heard nothing in a recording of speech; check the package"
-        )
+        raise DeploymentError(f"version {version} failed its smoke test: it heard nothing in a recording of speech; check the package")
     return text

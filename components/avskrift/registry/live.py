@@ -40,8 +40,8 @@ class Pace:
 _PACE = Pace()
 
 
-def open_live(*, tracking_uri: str, pipeline_run_id: str, experiment: str, spool: Path) -> LiveMetrics | None:
-    """Figures of the pipeline run's record; None where there is no pipeline run, or no MLflow client beside us.
+def open_live(*, tracking_uri: str, pipeline_run_id: str, experiment: str, spool: Path, trial: str = "") -> LiveMetrics | None:
+    """Figures of the pipeline run's record, or of its trial's; None where there is no pipeline run, or no MLflow client beside us.
 
     Nothing is asked of MLflow here: the run is opened, and opened again after a failure, by the thread that sends. An empty
     ``tracking_uri`` means ``MLFLOW_TRACKING_URI``, else the state folder's own.
@@ -56,7 +56,7 @@ def open_live(*, tracking_uri: str, pipeline_run_id: str, experiment: str, spool
         from avskrift.registry.mlflow_registry import open_registry  # importing mlflow takes seconds, which training need not wait
 
         registry = open_registry(tracking_uri)
-        return registry, registry.open_run(RunKey(pipeline_run_id=pipeline_run_id, experiment=experiment))
+        return registry, registry.open_run(RunKey(pipeline_run_id=pipeline_run_id, experiment=experiment, child=trial))
 
     return LiveMetrics(connect, spool)
 

@@ -1,11 +1,10 @@
-"""The registry protocol over MLflow's client. The only module that imports mlflow."""
+"""The registry protocol over MLflow's client."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,35 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, InputTag, Metric, Param, RunTag, ViewType
-from mlflow.entities import DatasetInput as MlflowDatasetInput
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from avskrift.errors import DiskFullError, RegistryError, UsageError, disk_full
+from avskrift.errors import DiskFullError, RegistryError, disk_full
 from avskrift.logs import Log, redact
 from avskrift.registry import location, tags
+from avskrift.registry.mlflow_datasets import as_dataset_input
+from avskrift.registry.mlflow_runs import find_or_create, searchable, set_tag
+from avskrift.registry.placing import PACKAGE_FOLDER, place
 from avskrift.registry.protocol import CurvePoint, DatasetInput, ModelVersion, RunKey, RunStatus
 from avskrift.storage.atomic import atomic_folder, sweep
-from avskrift.storage.door import local_path
 
 RUN_VARIABLE = "MLFLOW_RUN_ID"
-PACKAGE_FOLDER = "package"  # among a run's artifacts, where a server keeps a package that lay on this machine
 # Without it MLflow's page takes the runs for evaluations of prompts.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-_PARENT_RUN_TAG = "mlflow.parentRunId"
 _METRICS_A_BATCH = 1000  # MLflow's limits on one request
 _PARAMETERS_A_BATCH = 100
 _LONGEST_PARAMETER = 6000
 _LONGEST_TAG = 5000
-_LONGEST_DATASET_NAME = 500
-_LONGEST_DIGEST = 36
-_LONGEST_SOURCE = 10_000  # MLflow's limit is on its JSON, in which a character may take six
 _LONGEST_REASON = 300
+_BELOW_MLFLOW = ("mlflow", "requests", "urllib3", "sqlalchemy", "alembic", "boto3", "botocore")
+_MOST_VERSIONS = 100  # in one answer
+_MOST_CHILDREN = 1000
 _UPLOAD_TIMEOUT_SECONDS = 600
-_REMOTE_SOURCE = re.compile(r"(?:[a-z]+:)?(?P<uri>(?P<scheme>https?|s3|hf)://(?P<path>[^?#]*).*)", re.DOTALL)
-_UNSAFE_IN_FILTERS = frozenset("'\"`\\\n\r")
 
 _log = Log("registry")
 
@@ -74,25 +70,39 @@ class MlflowRegistry:
         return location.public_uri(self._uri)
 
     def open_run(self, key: RunKey) -> str:
-        """The run that KFP's MLflow plugin made, else the one tagged with the pipeline run id, else a new one.
+        """The run that KFP's MLflow plugin made, else the one tagged with the pipeline run id, else a new one; or a child of it.
 
         Raises:
             RegistryError: MLflow did not answer or refused.
             UsageError: an id or a name that MLflow cannot look up.
         """
-        run_filter = f"tags.`{tags.PIPELINE_RUN_ID}` = '{_searchable(key.pipeline_run_id, 'pipeline run id')}'"
+        pipeline_run = searchable(key.pipeline_run_id, "pipeline run id")
+        child = searchable(key.child, "run's name") if key.child else ""
         with self._asking():
-            adopted = self._run_of_the_plugin()
-            if adopted:
-                self._client.set_tag(adopted, tags.PIPELINE_RUN_ID, key.pipeline_run_id)
-                return adopted
-            experiment = self._experiment(key.experiment)
-            found = self._client.search_runs([experiment], run_filter, ViewType.ACTIVE_ONLY, max_results=1, order_by=["start_time ASC"])
-            if found:
-                return str(found[0].info.run_id)
-            run = self._client.create_run(experiment, tags={tags.PIPELINE_RUN_ID: key.pipeline_run_id}, run_name=key.pipeline_run_id)
-            _log.info("run.created", run_id=run.info.run_id)
-            return str(run.info.run_id)
+            parent = self._pipeline_run(pipeline_run, key.experiment)
+            return self._child(parent, pipeline_run, child) if child else parent
+
+    def _pipeline_run(self, pipeline_run: str, experiment_name: str) -> str:
+        adopted = self._run_of_the_plugin()
+        if adopted:
+            set_tag(self._client, adopted, tags.PIPELINE_RUN_ID, pipeline_run)
+            return adopted
+        return find_or_create(self._client, self._experiment(experiment_name), {tags.PIPELINE_RUN_ID: pipeline_run}, pipeline_run)
+
+    def _child(self, parent: str, pipeline_run: str, name: str) -> str:
+        """A child has the pipeline run's id under a tag of its own, or it would be found in its parent's place."""
+        experiment = str(self._client.get_run(parent).info.experiment_id)
+        of_task = self._client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", max_results=_MOST_CHILDREN)
+        for run in of_task:
+            # KFP's plugin makes one for each task, and writes the task's name with dashes.
+            if tags.CHILD not in run.data.tags and run.data.tags.get(MLFLOW_RUN_NAME) in (name, name.replace("_", "-")):
+                return str(run.info.run_id)
+        return find_or_create(self._client, experiment, {tags.CHILD: name, tags.CHILD_OF: pipeline_run, MLFLOW_PARENT_RUN_ID: parent}, name)
+
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """The tags that a run has."""
+        with self._asking():
+            return dict(self._client.get_run(run_id).data.tags)
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Record parameters; a value longer than MLflow takes is cut."""
@@ -117,7 +127,7 @@ class MlflowRegistry:
     def log_inputs(self, run_id: str, inputs: Iterable[DatasetInput]) -> None:
         """Record which data the run used. Logging the same data again adds nothing."""
         with self._asking():
-            self._client.log_inputs(run_id, [_as_dataset_input(used) for used in inputs])
+            self._client.log_inputs(run_id, [as_dataset_input(used) for used in inputs])
 
     def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
         """Keep a small file with the run, under its own name, below ``folder`` among its artifacts."""
@@ -146,29 +156,45 @@ class MlflowRegistry:
             self._client.log_batch(run_id, tags=entries)
 
     def close_run(self, run_id: str, status: RunStatus) -> None:
-        """End the run with the status that it had."""
+        """End the run with the status that it had, and with it the runs below it that are still open."""
         with self._asking():
+            experiment = self._client.get_run(run_id).info.experiment_id
+            below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' and attributes.status = 'RUNNING'"
+            for child in self._client.search_runs([experiment], below, max_results=_MOST_CHILDREN):
+                if tags.CHILD in child.data.tags:  # the plugin's own are the plugin's to close
+                    self._client.set_terminated(child.info.run_id, status)
             self._client.set_terminated(run_id, status)
 
     def register(self, name: str, source_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
         """The version that this pipeline run made of ``name``; ``tags`` must hold the pipeline run id.
 
-        A package that lies on this machine is uploaded to the run's artifacts where MLflow is a server, since a server
-        refuses, and could not read, a folder of ours.
+        A package that lies on this machine is put where the server's clients can read it: :mod:`avskrift.registry.placing`.
 
         Raises:
             RegistryError: MLflow did not answer or refused.
+            StorageError: the package could not be put there.
             UsageError: a name that MLflow does not take.
         """
         with self._asking():
-            found = self._version_of_pipeline_run(name, tags)
-            if found is not None:
-                return found
+            found = self._versions_of_pipeline_run(name, tags)
+            if found:
+                return found[0]
             self._ignoring("RESOURCE_ALREADY_EXISTS", lambda: self._client.create_registered_model(name))
-            source = self._place(source_uri, run_id)
+            source = place(
+                source_uri,
+                name=name,
+                is_server=location.is_server(self._uri),
+                artifact_root=lambda: str(self._client.get_run(run_id).info.artifact_uri),
+                through_mlflow=lambda folder: self._upload(folder, run_id),
+            )
             made = self._client.create_model_version(name, source, run_id=run_id, tags={key: redact(tags[key]) for key in tags})
-            _log.info("version.registered", model=name, version=made.version)
-            return _as_version(made)
+            # Another may have made one meanwhile, or we one more, whose answer was lost. Numbers are given in order, so the lowest was
+            # there for all who look now, and stays.
+            first = self._versions_of_pipeline_run(name, tags)[0]
+            if first.version != str(made.version):
+                self._client.delete_model_version(name, str(made.version))
+            _log.info("version.registered", model=name, version=first.version)
+            return first
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point ``alias`` at ``version``, wherever it pointed before."""
@@ -203,7 +229,7 @@ class MlflowRegistry:
     def version_numbers(self, name: str) -> list[str]:
         """The versions of ``name``, oldest first, a hundred at most."""
         with self._asking():
-            found = self._client.search_model_versions(f"name = '{_searchable(name, 'model name')}'", max_results=100)
+            found = self._client.search_model_versions(f"name = '{searchable(name, 'model name')}'", max_results=_MOST_VERSIONS)
             return [str(number) for number in sorted(int(version.version) for version in found)]
 
     def download(self, source_uri: str, target: Path) -> None:
@@ -223,7 +249,7 @@ class MlflowRegistry:
         run_id = os.environ.get(RUN_VARIABLE)
         if not run_id or self._uri != os.environ.get(location.TRACKING_VARIABLE):
             return None
-        return str(self._client.get_run(run_id).data.tags.get(_PARENT_RUN_TAG) or run_id)
+        return str(self._client.get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID) or run_id)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -238,20 +264,15 @@ class MlflowRegistry:
             raise RegistryError(f"MLflow at {self.uri} neither has nor takes an experiment named {name!r}; choose another name")
         return str(found.experiment_id)
 
-    def _version_of_pipeline_run(self, name: str, wanted: Mapping[str, str]) -> ModelVersion | None:
-        run = _searchable(wanted[tags.PIPELINE_RUN_ID], "pipeline run id")
-        versions = f"name = '{_searchable(name, 'model name')}' and tags.`{tags.PIPELINE_RUN_ID}` = '{run}'"
-        found = self._client.search_model_versions(versions, max_results=1)
-        return _as_version(found[0]) if found else None
+    def _versions_of_pipeline_run(self, name: str, wanted: Mapping[str, str]) -> list[ModelVersion]:
+        """Lowest number first."""
+        run = searchable(wanted[tags.PIPELINE_RUN_ID], "pipeline run id")
+        versions = f"name = '{searchable(name, 'model name')}' and tags.`{tags.PIPELINE_RUN_ID}` = '{run}'"
+        found = self._client.search_model_versions(versions, max_results=_MOST_VERSIONS)
+        return sorted(map(_as_version, found), key=lambda version: int(version.version))
 
-    def _place(self, source_uri: str, run_id: str) -> str:
-        """Where MLflow will find the package: an absolute URI."""
-        folder = local_path(source_uri)
-        if folder is None:
-            return source_uri
-        if not location.is_server(self._uri):
-            return folder.absolute().as_uri()
-        _log.info("package.uploading", run_id=run_id, size=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
+    def _upload(self, folder: Path, run_id: str) -> str:
+        """Hand a package to the server, which keeps it among the run's artifacts."""
         with _patient():
             self._client.log_artifacts(run_id, str(folder), PACKAGE_FOLDER)
         return f"{self._client.get_run(run_id).info.artifact_uri.rstrip('/')}/{PACKAGE_FOLDER}"
@@ -277,7 +298,7 @@ class MlflowRegistry:
             raise RegistryError(f"MLflow at {self.uri} failed ({_reason(error)}); {self._remedy()}") from error
         except Exception as error:
             # MLflow lets errors of the libraries below it through; none of these is a dependency of ours to import.
-            if type(error).__module__.split(".")[0] not in ("mlflow", "requests", "urllib3", "sqlalchemy", "alembic"):
+            if type(error).__module__.split(".")[0] not in _BELOW_MLFLOW:
                 raise
             if "disk is full" in str(error):
                 raise DiskFullError(f"no space left on the disk that holds {self.uri}; free some and run the same command again") from error
@@ -311,40 +332,6 @@ def _as_version(found: MlflowVersion) -> ModelVersion:
     return ModelVersion(
         name=found.name, version=str(found.version), source_uri=found.source or "", run_id=found.run_id or "", tags=dict(found.tags)
     )
-
-
-def _as_dataset_input(used: DatasetInput) -> MlflowDatasetInput:
-    kind, source = _as_source([redact(uri)[:_LONGEST_SOURCE] for uri in used.sources])
-    profile = {name: redact(value) if isinstance(value, str) else value for name, value in used.profile.items()}
-    columns = [{"name": name, "type": of, "required": True} for name, of in used.columns.items()]
-    dataset = Dataset(
-        name=used.name[:_LONGEST_DATASET_NAME],
-        digest=used.digest[:_LONGEST_DIGEST],
-        source_type=kind,
-        source=json.dumps(source),
-        schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
-        profile=json.dumps(profile, ensure_ascii=False),
-    )
-    return MlflowDatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, used.context)])
-
-
-def _as_source(uris: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """MLflow's type of a source and its fields: its page links to what it knows by these, and its API can load it."""
-    if len(uris) != 1:
-        return "code", {"tags": {tags.DATASET_SOURCE: " + ".join(uris)[:_LONGEST_SOURCE]}}
-    match = _REMOTE_SOURCE.fullmatch(uris[0])
-    if match is None:
-        return "local", {"uri": uris[0]}
-    if match["scheme"] == "hf":
-        return "hugging_face", {"path": match["path"]}
-    return ("s3", {"uri": match["uri"]}) if match["scheme"] == "s3" else ("http", {"url": match["uri"]})
-
-
-def _searchable(value: str, what: str) -> str:
-    """MLflow's filter language cannot escape quotes, so a value that holds one cannot be looked up."""
-    if not value or _UNSAFE_IN_FILTERS.intersection(value):
-        raise UsageError(f"the {what} {value!r} cannot be looked up in MLflow; use letters, digits, spaces, - _ and .")
-    return value
 
 
 @contextmanager

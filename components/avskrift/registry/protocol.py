@@ -15,10 +15,14 @@ CHAMPION = "champion"  # the version that an endpoint proved to serve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKey:
-    """Which run of the pipeline is meant, and the experiment that it belongs to."""
+    """Which run of the pipeline is meant, and the experiment that it belongs to.
+
+    ``child`` names a run below the pipeline run's: a trial of a sweep, or a step; "" is the pipeline run's itself.
+    """
 
     pipeline_run_id: str
     experiment: str
+    child: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,9 @@ class Registry(Protocol):
     def open_run(self, key: RunKey) -> str:
         """The id of the pipeline run's record, found or else created."""
 
+    def run_tags(self, run_id: str) -> Mapping[str, str]:
+        """The tags that a run has."""
+
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Record what the run was asked to do."""
 
@@ -97,7 +104,7 @@ class Registry(Protocol):
         """Add or replace tags of the run."""
 
     def close_run(self, run_id: str, status: RunStatus) -> None:
-        """End the run."""
+        """End the run, and what is open below it."""
 
     def register(self, name: str, source_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
         """The version of ``name`` that this pipeline run made, registered if it is not yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -62,7 +62,7 @@ def read_evidence(
             one that was trained and measured on.
     """
     measured, judged, trained = Path(evaluation), Path(decision), Path(training) if training else None
-    story = _story(trained) if trained else {"parameters": {}}
+    story = read_training(trained) if trained else {"parameters": {}}
     evidence = Evidence(
         folder=measured,
         judged=judged,
@@ -77,26 +77,44 @@ def read_evidence(
     return evidence
 
 
-def record(registry: Registry, run_id: str, evidence: Evidence, *, package_uri: str, code_version: str = "") -> dict[str, str]:
-    """Write parameters, figures, curves, dataset, reports and tags into the run; return the tags.
+def record(
+    registry: Registry,
+    run_id: str,
+    evidence: Evidence,
+    *,
+    package_uri: str,
+    code_version: str = "",
+    origin: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Write parameters, figures, curves, dataset, reports and tags into the run; return the tags, ``origin`` among them.
 
     Raises:
         RegistryError: MLflow did not answer or refused.
         UsageError: a line of the curves that cannot be read.
     """
-    registry.log_params(run_id, evidence.parameters)
-    registry.log_metrics(run_id, {**(figures_of(evidence.dataset) if evidence.dataset else {}), **figures(evidence.evaluation)})
     if evidence.training:
-        registry.log_curves(run_id, _curves(evidence.training / CURVES_FILE))
-        _log_existing(registry, run_id, evidence.training, _TRAINING_FILES, TRAINING_FOLDER)
+        record_training(registry, run_id, evidence.training, evidence.parameters)
+    registry.log_metrics(run_id, {**(figures_of(evidence.dataset) if evidence.dataset else {}), **figures(evidence.evaluation)})
     _log_evaluation(registry, run_id, evidence)
     if evidence.dataset:
         registry.log_inputs(run_id, inputs_of(evidence.dataset))
         for file in evidence.dataset.files:
             registry.log_file(run_id, file, DATASET_FOLDER)
-    labels = _labels(evidence, package_uri, code_version)
+    labels = {**_labels(evidence, package_uri, code_version), **(origin or {})}
     registry.set_tags(run_id, labels)
     return labels
+
+
+def record_training(registry: Registry, run_id: str, training: Path, parameters: Mapping[str, Any]) -> None:
+    """Write what fine_tune was asked to do, its curves by training step, and its pages into the run.
+
+    Raises:
+        RegistryError: MLflow did not answer or refused.
+        UsageError: a line of the curves that cannot be read.
+    """
+    registry.log_params(run_id, parameters)
+    registry.log_curves(run_id, _curves(training / CURVES_FILE))
+    _log_existing(registry, run_id, training, _TRAINING_FILES, TRAINING_FOLDER)
 
 
 def _log_evaluation(registry: Registry, run_id: str, evidence: Evidence) -> None:
@@ -181,7 +199,7 @@ def _refuse_other_dataset(evidence: Evidence) -> None:
             raise UsageError(f"the dataset card is of dataset {described}, and {used} was {how} on; give that one's card, or none")
 
 
-def _story(training: Path) -> dict[str, Any]:
+def read_training(training: Path) -> dict[str, Any]:
     """What fine_tune says of its training; ``parameters`` is a dict."""
     path = training / TRAINING_FILE
     try:

@@ -1,6 +1,13 @@
 """The tags that Avskrift puts on runs and model versions, each named once."""
 
 PIPELINE_RUN_ID = "avskrift.pipeline_run_id"
+PIPELINE_ID = "avskrift.pipeline_id"  # these two only where Kubeflow's MLflow plugin told, or the step's environment
+PIPELINE_RUN_URL = "avskrift.pipeline_run_url"
+CLAIM = "avskrift.claim"  # these two only settle which of several runs is used: registry/mlflow_runs.py
+TICKET = "avskrift.ticket"
+CHILD = "avskrift.child"  # of a run below the pipeline run's: which
+CHILD_OF = "avskrift.child_of"  # the pipeline run's id, on the runs below its own
+TRIAL = "avskrift.trial"
 DATASET_FINGERPRINT = "avskrift.dataset_fingerprint"
 DATASET_SOURCE = "avskrift.dataset_source"
 DATASET_LICENCE = "avskrift.dataset_licence"
@@ -11,9 +18,13 @@ LANGUAGE = "avskrift.language"
 NORMALISER = "avskrift.normaliser"
 ENGINE = "avskrift.engine"
 CODE_VERSION = "avskrift.code_version"
+GIT_REVISION = "avskrift.git_revision"  # of the code that ran the pipeline; with -dirty where it was changed since
+IMAGE = "avskrift.image."  # and a role: the digest of the container image that its steps ran in
 GATE = "avskrift.gate"  # passed | rejected
 GATE_REASONS = "avskrift.gate_reasons"
 GATE_OVERRIDE_BY = "avskrift.gate_override_by"  # only where a person went past a rule that failed
 GATE_OVERRIDE_REASON = "avskrift.gate_override_reason"
 ERROR = "avskrift.error"
 PIPELINE_STATE = "avskrift.pipeline_state"
+DEPLOYED_AS = "avskrift.deployed_as"  # NAMESPACE/SERVICE of the endpoint that it was accepted as
+REPLACED_VERSION = "avskrift.replaced_version"  # what served there before

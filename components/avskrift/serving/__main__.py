@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None, *, open_transcriber: OpenTransc
             port=options.port,
             grpc_port=options.grpc_port,
             model_version=options.model_version,
+            package_sha256=options.package_sha256,
             open_transcriber=open_transcriber or open_ctranslate2,
         )
     except AvskriftError as error:
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1; 0.0.0.0 in a container)")
     parser.add_argument("--name", default="avskrift", help="name of the model in URLs (default avskrift)")
     parser.add_argument("--model-version", default="", metavar="V", help="the registry's version, shown by /openai/v1/models")
+    parser.add_argument(
+        "--package-sha256", default="", metavar="SHA256", help="the sha256 that the registry holds of the package; another is not served"
+    )
     return parser
 
 

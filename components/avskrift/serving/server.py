@@ -16,6 +16,7 @@ from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer, _RefreshingServer
 
+from avskrift.errors import IntegrityError
 from avskrift.logs import Log
 from avskrift.serving import library_logs, tracing
 from avskrift.serving.addresses import bound, listen
@@ -47,9 +48,10 @@ def serve(
     port: int = DEFAULT_PORT,
     grpc_port: int | None = None,
     model_version: str = "",
+    package_sha256: str = "",
     open_transcriber: OpenTranscriber = open_ctranslate2,
 ) -> None:
-    """Serve the package folder over HTTP, and over gRPC too where ``grpc_port`` is given.
+    """Serve the package folder over HTTP, and over gRPC too where ``grpc_port`` is given; no other than ``package_sha256``, if given.
 
     Returns once SIGTERM or Ctrl-C asked for an end and requests in flight had theirs. Addresses are bound before the model
     is loaded and answer only after it is. A port of 0 takes a free one, which the log's ``serving.ready`` names. Call it
@@ -58,17 +60,30 @@ def serve(
     Raises:
         PortTakenError: another process listens there.
         UsageError: a host, port or ``AVSKRIFT_*`` variable that cannot be used.
-        PackageError, IntegrityError: the folder is no model package, or not the one that its ``model.json`` describes.
+        PackageError, IntegrityError: the folder is no model package, not the one that its ``model.json`` describes, or not the one
+            that was asked for.
     """
     settings = from_environment()
     library_logs.calm()
     grpc_address = nullcontext() if grpc_port is None else bound(host, grpc_port, option=GRPC_OPTION)
     with _leaving_on_signals(), bound(host, port, option="--port") as listener, grpc_address as grpc_listener:
-        model = TranscriptionModel(name, open_package(package), settings=settings, open_transcriber=open_transcriber, version=model_version)
+        opened = open_package(package)
+        _check_identity(opened, package_sha256)
+        model = TranscriptionModel(name, opened, settings=settings, open_transcriber=open_transcriber, version=model_version)
         with tracing.exported(), closing(model):
             model.load()
             _Server(listener, settings).start([model], grpc_address=grpc_listener)
     _log.info("serving.stopped")
+
+
+def _check_identity(package: ModelPackage, wanted: str) -> None:
+    """``model.json`` is sealed and names every file's sha256, which loading checks: the seal stands for all bytes."""
+    found = package.description.sha256
+    if wanted not in ("", found):
+        raise IntegrityError(
+            f"{package.folder} holds the package with sha256 {found}, not {wanted}, which the registry holds of this version; "
+            "find out who changed what lies there, and put the registered package back"
+        )
 
 
 class _Server(ModelServer):  # type: ignore[misc]  # kserve has no types

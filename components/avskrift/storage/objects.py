@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,7 @@ class ObjectStore:
             StorageError: the endpoint is no URL.
         """
         self.uri = uri.rstrip("/")
-        self._bucket, _, path = self.uri.removeprefix("s3://").partition("/")  # not urlsplit: "#" and "?" may stand in a key
-        if not uri.startswith("s3://") or not self._bucket:
-            raise UsageError(f"{uri}: names no bucket; write s3://BUCKET/a/folder")
-        self._prefix = f"{path.strip('/')}/".lstrip("/")
+        self._bucket, self._prefix = bucket_and_prefix(uri)
         self._client = s3_client(uri, attempts=ATTEMPTS, connect_seconds=_CONNECT_SECONDS, read_seconds=_READ_SECONDS)
 
     def names(self, under: str = "") -> list[str]:
@@ -74,24 +71,40 @@ class ObjectStore:
         except StorageError as error:
             _log.warning("storage.not_swept", reason=str(error))
 
-    @contextmanager
-    def _answering(self, what: str, name: str) -> Iterator[None]:
-        """Turn what boto3, and what it reads with, raise into the error tree's."""
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-        from urllib3.exceptions import HTTPError
+    def _answering(self, what: str, name: str) -> AbstractContextManager[None]:
+        return answering(f"{self.uri}/{name}" if name else self.uri, what)
 
-        try:
-            yield
-        except (BotoCoreError, ClientError, Boto3Error, HTTPError, ConnectionError, TimeoutError) as error:
-            uri = f"{self.uri}/{name}" if name else self.uri
-            raise refused(uri, s3_reason(error), what=what) from error
+
+@contextmanager
+def answering(uri: str, what: str) -> Iterator[None]:
+    """Turn what boto3, and what it reads with, raise into the error tree's: the store did not ``what`` what ``uri`` names."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, Boto3Error, HTTPError, ConnectionError, TimeoutError) as error:
+        raise refused(uri, s3_reason(error), what=what) from error
+
+
+def bucket_and_prefix(uri: str) -> tuple[str, str]:
+    """The bucket of ``s3://BUCKET/a/folder``, and what the names of all objects below it begin with: "" or "a/folder/".
+
+    Raises:
+        UsageError: the URI names no bucket.
+    """
+    bucket, _, path = uri.removeprefix("s3://").partition("/")  # not urlsplit: "#" and "?" may stand in a key
+    if not uri.startswith("s3://") or not bucket:
+        raise UsageError(f"{uri}: names no bucket; write s3://BUCKET/a/folder")
+    return bucket, f"{path.strip('/')}/".lstrip("/")
 
 
 def s3_client(uri: str, *, attempts: int, connect_seconds: float = 10.0, read_seconds: float = 60.0) -> Any:
     """A boto3 client for the store that holds ``uri``; ``attempts`` counts the first one too.
 
-    The endpoint is that of ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``, for stores that are not Amazon's.
+    The endpoint is that of ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL`` or ``MLFLOW_S3_ENDPOINT_URL`` (where MLflow's own client
+    looks), for stores that are not Amazon's.
 
     Raises:
         StorageError: that is no URL, or the credentials' configuration cannot be read.
@@ -102,7 +115,8 @@ def s3_client(uri: str, *, attempts: int, connect_seconds: float = 10.0, read_se
 
     retries = {"mode": "standard", "total_max_attempts": attempts}
     config = Config(signature_version="s3v4", retries=retries, connect_timeout=connect_seconds, read_timeout=read_seconds)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
+    endpoint = next((address for variable in variables if (address := os.environ.get(variable))), None)
     try:
         # A session of its own: the shared one keeps the first credentials that it saw, and threads must not share it.
         return boto3.Session().client("s3", endpoint_url=endpoint, config=config)

@@ -103,6 +103,17 @@ features = processor(samples, sampling_rate=rate, return_tensors="np").input_fea
 prompt = ["<|startoftranscript|>", "<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
 result = model.generate(ctranslate2.StorageView.from_array(features), [prompt])[0]
 print(processor.decode(result.sequences_ids[0], skip_special_tokens=True))
+```
+
+The folder as it is, or a version of it in the registry, with `mlflow`, where `avskrift[serving]` is installed too:
+
+```python
+from pathlib import Path
+
+import mlflow
+
+model = mlflow.pyfunc.load_model("PACKAGE")
+print(model.predict(Path("recording.flac"))[0])
 ```"""
 
 

@@ -22,6 +22,7 @@ from avskrift.storage.manifest import digest_folder, manifest_digest
 from avskrift.storage.paths import cache, home
 from avskrift.whisper.alignment_heads import AlignmentHeads, DecoderShape, alignment_heads
 from avskrift.whisper.card import model_card
+from avskrift.whisper.mlmodel import MLMODEL_FILE, mlmodel
 from avskrift.whisper.package import (
     CTRANSLATE2_FOLDER,
     DESCRIPTION_FILE,
@@ -87,6 +88,7 @@ def export_package(transformers: Path, out: Path, provenance: Provenance, *, sam
             code_version=avskrift.__version__,
         )
         (folder / CARD_FILE).write_text(model_card(described), encoding="utf-8")
+        (folder / MLMODEL_FILE).write_text(mlmodel(), encoding="utf-8")
         described = replace(described, files=digest_folder(folder, without=[DESCRIPTION_FILE]))
         write_json(folder / DESCRIPTION_FILE, description_as_json(described))
     return open_package(out)

@@ -1,4 +1,4 @@
-"""The model package: ``hf/``, ``ct2/``, ``model.json`` and a generated ``README.md``."""
+"""The model package: ``hf/``, ``ct2/``, ``model.json``, and the generated ``README.md`` and ``MLmodel``."""
 
 from __future__ import annotations
 

@@ -66,8 +66,14 @@ def as_json(run: ClusterRun, page: str, mlflow: str, tasks: Collection[str] = ()
 
 
 def _again(options: ServerOptions, run_id: str) -> str:
-    """The command that follows the run; what it takes from the environment is not repeated, and no secret is in it."""
+    """The command that follows the run. A secret is not in it: a token that was given as one has to be given again."""
     words = ["avskrift", "runs", *(["--port-forward"] if options.port_forward else ["--host", options.host]), "--follow", run_id]
-    if options.namespace:
-        words += ["--namespace", options.namespace]
-    return shlex.join(words)
+    named = {
+        "--namespace": options.namespace,
+        "--token-file": options.token_file,
+        "--ca-cert": options.ca_cert,
+        "--kube-context": options.kube_context,
+        "--kfp-namespace": options.kfp_namespace if options.kfp_namespace != ServerOptions().kfp_namespace else "",
+    }
+    words += [word for name, value in named.items() if value for word in (name, str(value))]
+    return shlex.join(words if options.verify_tls else [*words, "--no-verify-tls"])

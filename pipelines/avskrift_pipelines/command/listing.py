@@ -14,8 +14,8 @@ from rich.text import Text
 
 from avskrift.errors import RegistryError, UsageError
 from avskrift.storage.paths import home
-from avskrift_pipelines.command import kubeflow_options as kubeflow
 from avskrift_pipelines.command.comparing import out, rate
+from avskrift_pipelines.command.kubeflow_options import ServerOptions, connected, with_server_options
 from avskrift_pipelines.command.output import JsonFlag, print_result, say
 from avskrift_pipelines.command.steps import Tracking
 
@@ -50,7 +50,9 @@ class Listed:
     link: str = ""
 
 
+@with_server_options
 def runs(
+    server: ServerOptions,
     experiment: Annotated[str, typer.Option(help="Only runs of this experiment.", show_default=False)] = "",
     limit: Annotated[int, typer.Option(min=1, help="Show so many, the newest.")] = 20,
     tracking_uri: Tracking = "",
@@ -58,40 +60,14 @@ def runs(
         str, typer.Option(metavar="RUN", help="With --host or --port-forward: follow this run of KFP to its end.", show_default=False)
     ] = "",
     poll_seconds: Annotated[float, typer.Option(min=0.05, help="With --follow: seconds between two looks at the run.")] = 5.0,
-    host: kubeflow.Host = "",
-    existing_token: kubeflow.Token = "",
-    token_file: kubeflow.TokenFile = None,
-    cookies: kubeflow.Cookies = "",
-    port_forward: kubeflow.Forward = False,
-    kube_context: kubeflow.Context = "",
-    kfp_namespace: kubeflow.KfpNamespace = "",
-    namespace: kubeflow.Namespace = "",
-    ui: kubeflow.Page = "",
-    ca_cert: kubeflow.CaCert = None,
-    verify_tls: kubeflow.VerifyTls = True,
-    timeout: kubeflow.Timeout = 60.0,
     json_: JsonFlag = False,
 ) -> None:
     """List runs, newest first: of this machine, of MLflow, and with --host or --port-forward of Kubeflow Pipelines too."""
-    options = kubeflow.ServerOptions(
-        host=host,
-        token=existing_token,
-        token_file=token_file,
-        cookies=cookies,
-        port_forward=port_forward,
-        kube_context=kube_context,
-        kfp_namespace=kfp_namespace,
-        namespace=namespace,
-        page=ui,
-        ca_cert=ca_cert,
-        verify_tls=verify_tls,
-        timeout=timeout,
-    )
     if follow:
-        _follow(options, follow, poll_seconds, as_json=json_)
+        _follow(server, follow, poll_seconds, as_json=json_)
         return
     here = _of_this_machine(experiment, limit)
-    on_cluster = _of_kubeflow(options, experiment, limit) if host or port_forward else []
+    on_cluster = _of_kubeflow(server, experiment, limit) if server.host or server.port_forward else []
     recorded = _of_mlflow(tracking_uri, experiment, limit, alone=not (here or on_cluster))
     found = _joined([*here, *on_cluster, *recorded])[:limit]
     if json_:
@@ -104,13 +80,13 @@ def runs(
         out().print(_table(found))
 
 
-def _follow(options: kubeflow.ServerOptions, run_id: str, poll_seconds: float, *, as_json: bool) -> None:
+def _follow(options: ServerOptions, run_id: str, poll_seconds: float, *, as_json: bool) -> None:
     from avskrift_pipelines.command.following import Look, follow_to_the_end, links
     from avskrift_pipelines.command.following import as_json as values
     from avskrift_pipelines.run_links import mlflow_link
     from avskrift_pipelines.submission import check_success
 
-    with kubeflow.connected(options) as connection:
+    with connected(options) as connection:
         run = connection.server.run(_whole_id(connection.server, run_id))
         link = connection.server.link(run.run_id)
         run = follow_to_the_end(connection, run, Look(options=options, poll_seconds=poll_seconds))
@@ -149,8 +125,8 @@ def _of_mlflow(tracking_uri: str, experiment: str, limit: int, *, alone: bool) -
         return []
 
 
-def _of_kubeflow(options: kubeflow.ServerOptions, experiment: str, limit: int) -> list[Listed]:
-    with kubeflow.connected(options) as connection:
+def _of_kubeflow(options: ServerOptions, experiment: str, limit: int) -> list[Listed]:
+    with connected(options) as connection:
         server = connection.server
         names = server.experiments()
         chosen = next((number for number, name in names.items() if name == experiment), "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avskrift_pipelines.command import kubeflow_options as kubeflow
+from avskrift_pipelines.command.kubeflow_options import ServerOptions, connected, with_server_options
 from avskrift_pipelines.command.output import JsonFlag, print_result, say
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _WAITING = "Waiting"
 
 
+@with_server_options
 def submit(
+    server: ServerOptions,
     pipeline: Annotated[str, typer.Argument(help="A pipeline's name, as fine_tune, or a compiled YAML file.", show_default=False)],
     param: Annotated[
         list[str],
@@ -41,18 +43,6 @@ def submit(
         bool, typer.Option("--cancel-on-interrupt", help="On Ctrl-C cancel the run; otherwise it goes on.", rich_help_panel=_WAITING)
     ] = False,
     poll_seconds: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the run.", rich_help_panel=_WAITING)] = 5.0,
-    host: kubeflow.Host = "",
-    existing_token: kubeflow.Token = "",
-    token_file: kubeflow.TokenFile = None,
-    cookies: kubeflow.Cookies = "",
-    port_forward: kubeflow.Forward = False,
-    kube_context: kubeflow.Context = "",
-    kfp_namespace: kubeflow.KfpNamespace = "",
-    namespace: kubeflow.Namespace = "",
-    ui: kubeflow.Page = "",
-    ca_cert: kubeflow.CaCert = None,
-    verify_tls: kubeflow.VerifyTls = True,
-    timeout: kubeflow.Timeout = 60.0,
     json_: JsonFlag = False,
 ) -> None:
     """Run a pipeline on a cluster: upload it if its content is new, start a run, follow it. Exit code 0 only if the run succeeded.
@@ -77,27 +67,13 @@ def submit(
         run_name=run_name,
         service_account=service_account,
     )
-    options = kubeflow.ServerOptions(
-        host=host,
-        token=existing_token,
-        token_file=token_file,
-        cookies=cookies,
-        port_forward=port_forward,
-        kube_context=kube_context,
-        kfp_namespace=kfp_namespace,
-        namespace=namespace,
-        page=ui,
-        ca_cert=ca_cert,
-        verify_tls=verify_tls,
-        timeout=timeout,
-    )
-    with kubeflow.connected(options) as connection:
+    with connected(server) as connection:
         submitted = send(connection.server, wish)
         link = connection.server.link(submitted.run.run_id)
         _say_what_was_sent(submitted, link)
         run = submitted.run
         if wait:
-            look = Look(options=options, tasks=source.tasks, poll_seconds=poll_seconds, cancel_on_interrupt=cancel_on_interrupt)
+            look = Look(options=server, tasks=source.tasks, poll_seconds=poll_seconds, cancel_on_interrupt=cancel_on_interrupt)
             run = follow_to_the_end(connection, run, look)
     tracking_uri = str(_value(source.form, parameters, "tracking_uri") or "")
     mlflow = mlflow_link(run, tracking_uri=tracking_uri, experiment=str(_value(source.form, parameters, "experiment") or ""))
@@ -108,7 +84,7 @@ def submit(
         "found": submitted.found,
         "experiment": wish.experiment,
     }
-    print_result(links(link, mlflow, options), value, as_json=json_)
+    print_result(links(link, mlflow, server), value, as_json=json_)
     if wait:
         check_success(run, link)
 

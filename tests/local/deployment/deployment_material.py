@@ -78,9 +78,11 @@ def write_evaluation(folder: Path, package_sha256: str, wer: float = 0.2) -> Non
     evaluations.write_evaluation(folder, make_evaluation(package_sha256, wer), clips)
 
 
-def make_material(folder: Path, *, wer: float = 0.2, weights: bytes = b"weights", override: str = "") -> Material:
-    """``override`` is who went past the gate, and why."""
-    package = make_package(folder / "package", weights)
+def make_material(
+    folder: Path, *, wer: float = 0.2, weights: bytes = b"weights", override: str = "", package: ModelPackage | None = None
+) -> Material:
+    """``override`` is who went past the gate, and why; ``package`` is one that was made elsewhere."""
+    package = package or make_package(folder / "package", weights)
     evaluation, training, decision = folder / "evaluation", folder / "training", folder / "decision"
     write_evaluation(evaluation, package.description.sha256, wer)
     training.mkdir()

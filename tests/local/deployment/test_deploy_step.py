@@ -210,12 +210,12 @@ def test_somebody_elses_port_is_refused(package: ModelPackage, home: Path, tmp_p
 
 
 def test_an_unknown_target_is_refused(package: ModelPackage, home: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="use local or kserve"):
+    with pytest.raises(UsageError, match="use local, kserve or manifest"):
         deploy(tmp_path, target="moon")
 
 
-def test_the_target_kserve_writes_a_manifest_and_promotes_nobody(package: ModelPackage, home: Path, tmp_path: Path) -> None:
-    result = deploy(tmp_path, target="kserve", package_uri="s3://models/whisper-sv/1", image="registry.example/serving@sha256:1", gpus=1)
+def test_the_target_manifest_writes_a_manifest_and_promotes_nobody(package: ModelPackage, home: Path, tmp_path: Path) -> None:
+    result = deploy(tmp_path, target="manifest", package_uri="s3://models/whisper-sv/1", image="registry.example/serving@sha256:1", gpus=1)
     assert not result.promoted
     assert result.manifest is not None
     manifest = yaml.safe_load(result.manifest.read_text(encoding="utf-8"))
@@ -227,9 +227,9 @@ def test_the_target_kserve_writes_a_manifest_and_promotes_nobody(package: ModelP
 
 def test_a_cluster_cannot_serve_a_folder_of_this_machine(package: ModelPackage, home: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="KServe cannot read a package from there"):
-        deploy(tmp_path, target="kserve", image="registry.example/serving@sha256:1")
+        deploy(tmp_path, target="manifest", image="registry.example/serving@sha256:1")
 
 
-def test_the_target_kserve_needs_an_image(package: ModelPackage, home: Path, tmp_path: Path) -> None:
+def test_the_target_manifest_needs_an_image(package: ModelPackage, home: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs the serving image"):
-        deploy(tmp_path, target="kserve", package_uri="s3://models/whisper-sv/1")
+        deploy(tmp_path, target="manifest", package_uri="s3://models/whisper-sv/1")

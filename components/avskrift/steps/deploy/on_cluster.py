@@ -173,7 +173,7 @@ def _plan(config: Config, test: SmokeTest, pace: Pace | None, bounds: Bounds | N
 def _alone(cluster: Cluster, service: str) -> Iterator[tuple[Held, LeaseLock]]:
     """One roll-out of a service at a time, whoever starts it."""
     lock = LeaseLock(cluster)
-    with lock.hold(f"deploy-{service}") as held:
+    with lock.hold(f"deploy/{service}") as held:  # no model's name has a slash, so that no promotion means this lock
         yield held, lock
 
 

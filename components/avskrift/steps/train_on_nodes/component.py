@@ -33,7 +33,8 @@ def train_on_nodes(
     train_hours: float = 168.0,
     train_service_account: str = "",
     store_secret: str = "",
-    store_endpoint: str = "",
+    hub_secret: str = "",
+    mlflow_secret: str = "",
     experiment: str = "avskrift",
     tracking_uri: str = "",
 ) -> NamedTuple("Trained", [("model_uri", str), ("training_uri", str)]):
@@ -63,10 +64,11 @@ def train_on_nodes(
         train_scratch: Disk of each node for the dataset, the model and what is compiled.
         train_hours: After so many hours training is ended.
         train_service_account: The account that the nodes' pods run as; empty for the namespace's default.
-        store_secret: The Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the store; empty where the account is enough.
-        store_endpoint: The store's URL; empty for AWS_ENDPOINT_URL_S3 of the step, or Amazon's.
+        store_secret: The Secret that the nodes take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL from; empty for none.
+        hub_secret: The Secret that the nodes take HF_TOKEN from; empty for none.
+        mlflow_secret: The Secret that the nodes take MLFLOW_TRACKING_URI, _USERNAME, _PASSWORD and _TOKEN from; empty for none.
         experiment: The MLflow experiment that figures go to while it trains, to the run of KFP_RUN_ID.
-        tracking_uri: MLflow's address; empty means MLFLOW_TRACKING_URI.
+        tracking_uri: MLflow's address; empty means MLFLOW_TRACKING_URI, of the step or of the nodes.
 
     Returns:
         Where the model and what fine_tune reports of it lie.
@@ -105,7 +107,8 @@ def train_on_nodes(
                 tolerations=tolerations,
                 service_account=train_service_account,
                 store_secret=store_secret,
-                store_endpoint=store_endpoint,
+                hub_secret=hub_secret,
+                mlflow_secret=mlflow_secret,
                 hours=train_hours,
             )
         )

@@ -19,7 +19,6 @@ from avskrift.training.config import TrainingConfig
 
 _HOUR = 3600
 _ID_CHARACTERS = 12  # of the run id's digest: the name of a TrainJob begins the names of its pods, which are short
-_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -29,9 +28,8 @@ class Config:
     ``minio://``), below which the run has a folder of its own.
 
     ``gpus`` are those of one node, "0" for training on its CPUs. Checkpoints go to ``checkpoints``, by default below ``output``. An
-    empty ``run_id`` means what ``KFP_RUN_ID`` says, an empty ``store_endpoint`` what ``AWS_ENDPOINT_URL_S3`` says, an empty
-    ``tracking_uri`` what ``MLFLOW_TRACKING_URI`` says, an empty ``namespace`` the step's own. The rest is as in
-    :class:`avskrift.deployment.trainjob.TrainJob`.
+    empty ``run_id`` means what ``KFP_RUN_ID`` says, an empty ``tracking_uri`` what ``MLFLOW_TRACKING_URI`` says here or on the nodes,
+    an empty ``namespace`` the step's own. The rest is as in :class:`avskrift.deployment.trainjob.TrainJob`.
     """
 
     dataset_uri: str
@@ -53,7 +51,8 @@ class Config:
     tolerations: Sequence[Mapping[str, Any]] = ()
     service_account: str = ""
     store_secret: str = ""
-    store_endpoint: str = ""
+    hub_secret: str = ""
+    mlflow_secret: str = ""
     hours: float = 168.0
     namespace: str = ""
     context: str = ""
@@ -111,7 +110,8 @@ def train_job(config: Config, *, namespace: str) -> TrainJob:
         tolerations=config.tolerations,
         service_account=config.service_account,
         store_secret=config.store_secret,
-        store_endpoint=config.store_endpoint or _environment(*_ENDPOINT_VARIABLES),
+        hub_secret=config.hub_secret,
+        mlflow_secret=config.mlflow_secret,
         timeout_s=round(config.hours * _HOUR),
     )
 
@@ -127,7 +127,7 @@ def _job(config: Config, result: Result) -> dict[str, Any]:
         "report": result.training_uri,
         "checkpoints": as_s3(config.checkpoints or f"{_place(config)}/checkpoints"),
         "experiment": config.experiment,
-        "tracking_uri": config.tracking_uri or _environment(_TRACKING_VARIABLE),
+        "tracking_uri": config.tracking_uri or os.environ.get(_TRACKING_VARIABLE, ""),
         "training": {option.name: chosen[option.name] for option in options if chosen[option.name] != option.default},
     }
 
@@ -152,7 +152,7 @@ def _reachable(what: str, uri: str) -> str:
 
 
 def _run_id(config: Config) -> str:
-    run_id = config.run_id or _environment(RUN_ID_VARIABLE)
+    run_id = config.run_id or os.environ.get(RUN_ID_VARIABLE, "")
     if not run_id:
         raise UsageError(f"the pipeline run's id is not known; give run_id, or set {RUN_ID_VARIABLE}")
     return run_id
@@ -162,7 +162,3 @@ def _count(gpus: str) -> int:
     if not gpus.isdecimal():
         raise UsageError(f"gpus is {gpus!r}; give a whole number, 0 to train on CPUs")
     return int(gpus)
-
-
-def _environment(*names: str) -> str:
-    return next((os.environ[name] for name in names if os.environ.get(name)), "")
