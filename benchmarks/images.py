@@ -22,11 +22,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "images"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "images"))
 
 from docker_engine import Engine, EngineError
 
+ROOT = Path(__file__).parents[1]
 ROLES = ("data", "train", "serving", "ops")
 _HARDENED = ("--read-only", "--network", "none", "--cap-drop", "ALL", "--tmpfs", "/tmp")
 _READY = "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/v2/health/ready')"
@@ -37,13 +37,12 @@ def main() -> None:
     """Measure and print."""
     options = _parser().parse_args()
     engine = Engine()
-    table = Table("image", "MB", "of them ours", "container, s", "first import, s", "import, s", "first ready, s", "ready, s")
+    table = Table("image", "MB", "environment, MB", "container, s", "first import, s", "import, s", "first ready, s", "ready, s")
     for role in ROLES:
         table.add_row(role, *_row(engine, f"avskrift/{role}:{options.tag}", role, options))
     console = Console(width=140)
-    console.print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Docker {engine.run('version', '--format', '{{.Server.Version}}')}"
-    )
+    server = engine.run("version", "--format", "{{.Server.Version}}").strip()
+    console.print(f"{platform.machine()}, {os.cpu_count()} cores, Docker {server}")
     console.print(table)
 
 

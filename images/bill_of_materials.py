@@ -1,4 +1,4 @@
-"""What is in an image, as a CycloneDX document: the Python packages of its environment and the packages of its Debian.
+"""What is in an image, as a CycloneDX document: its Python, the packages of its environment, and those of its Debian.
 
 The metadata of the packages is taken out of the image and laid into an empty virtual environment, which CycloneDX's own tool
 reads: nothing of it has to be in the image, and no package is taken for granted.
@@ -37,7 +37,9 @@ def bill_of_materials(engine: Engine, image: str, *, name: str, version: str) ->
     inside = ("run", "--rm", "--network", "none", "--read-only", "--entrypoint")
     metadata = engine.run(*inside, "python", image, "-c", _METADATA, binary=True)
     debian = engine.run(*inside, "sh", image, "-c", _DEBIAN)
+    interpreter = engine.run(*inside, "python", image, "-c", "import platform; print(platform.python_version())").strip()
     document = _of_environment(metadata)
+    document["components"].append(_component("application", "python", interpreter, f"pkg:generic/python@{interpreter}"))
     document["components"] += [_debian_component(line) for line in sorted(debian.splitlines())]
     reference = f"pkg:oci/{name}@{version}"
     document["metadata"]["component"] = {"type": "container", "bom-ref": reference, "name": name, "version": version}
@@ -62,4 +64,8 @@ def _of_environment(metadata: bytes) -> dict[str, Any]:
 def _debian_component(line: str) -> dict[str, str]:
     package, version, architecture = line.split("\t")
     purl = f"pkg:deb/debian/{package}@{version.replace('+', '%2B').replace(':', '%3A')}?arch={architecture}&distro=bookworm"
-    return {"type": "library", "bom-ref": purl, "name": package, "version": version, "purl": purl}
+    return _component("library", package, version, purl)
+
+
+def _component(kind: str, name: str, version: str, purl: str) -> dict[str, str]:
+    return {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from avskrift.storage.atomic import atomic_file
 from avskrift_pipelines.distributed import distributed_pipeline
 from avskrift_pipelines.evaluate_only import evaluate_only_pipeline
 from avskrift_pipelines.fine_tune import fine_tune_pipeline
+from avskrift_pipelines.pipeline_source import version_name
 from avskrift_pipelines.release import require_digests
 from avskrift_pipelines.retrain import retrain_pipeline
 from avskrift_pipelines.sweep import sweep_pipeline
@@ -28,7 +28,6 @@ PIPELINES: Mapping[str, GraphComponent] = {
     "distributed": distributed_pipeline,
 }
 _HEADER = "# Written by `avskrift compile` from pipelines/avskrift_pipelines; every parameter stands below root.inputDefinitions.\n"
-_DIGEST_CHARACTERS = 12  # of a version's name, as the chart has it too
 
 
 def compile_into(folder: Path, *, check: bool = False, release: bool = False, as_manifests: bool = False) -> dict[Path, bool]:
@@ -63,7 +62,7 @@ def manifests(pipeline: GraphComponent, *, namespace: str = "") -> str:
 
     A PipelineVersion never changes, so it is named by its content: what is the same has the same name, and is there already.
     """
-    version = version_name(pipeline, compiled(pipeline))
+    version = version_name(pipeline.name, compiled(pipeline))
     options = KubernetesManifestOptions(
         pipeline_name=pipeline.name,
         pipeline_version_name=version,
@@ -72,11 +71,6 @@ def manifests(pipeline: GraphComponent, *, namespace: str = "") -> str:
         include_pipeline_manifest=True,
     )
     return _compile(pipeline, kubernetes_manifest_format=True, kubernetes_manifest_options=options)
-
-
-def version_name(pipeline: GraphComponent, text: str) -> str:
-    """The name of the version that is ``text``: the pipeline's and a digest."""
-    return f"{pipeline.name}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]}"
 
 
 def _compile(pipeline: GraphComponent, **options: Any) -> str:

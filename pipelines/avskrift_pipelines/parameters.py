@@ -162,7 +162,7 @@ REGISTRY = group(EXPERIMENT, MODEL_NAME, TRACKING)
 STORE_SECRET = Parameter(
     name="store_secret",
     default="avskrift-object-store",
-    help="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, for steps that read or write s3://; it may be missing.",
+    help="Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, for steps that use s3://; it may be missing.",
 )
 SECRETS = group(
     STORE_SECRET,

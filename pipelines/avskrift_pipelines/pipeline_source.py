@@ -29,13 +29,17 @@ class PipelineSource:
 
     @property
     def version_name(self) -> str:
-        """Named by the content: the same bytes have the same name, whoever sends them.
+        """See :func:`version_name`."""
+        return version_name(self.name, self.text)
 
-        It is a name that Kubernetes takes, and holds the pipeline's: where KFP keeps versions as Kubernetes resources, those of all
-        pipelines share a namespace.
-        """
-        digest = hashlib.sha256(self.text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
-        return f"{self.name}-{digest}"
+
+def version_name(pipeline: str, text: str) -> str:
+    """Named by the content: the same bytes have the same name, whoever sends them, and whether the chart installs them or submit does.
+
+    It is a name that Kubernetes takes, and holds the pipeline's: where KFP keeps versions as Kubernetes resources, those of all
+    pipelines share a namespace.
+    """
+    return f"{pipeline}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]}"
 
 
 def read_pipeline(named: str, *, caching: bool = True) -> PipelineSource:

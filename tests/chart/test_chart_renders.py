@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any

@@ -126,7 +126,7 @@ def test_an_ingress_that_splits_nothing_is_found_out(world: World) -> None:
     world.deploy("1")
     world.gateway.splits = False
     with pytest.raises(DeploymentError, match=r"gave none of \d+: nothing splits the traffic there\. In Standard mode the Gateway"):
-        world.deploy("2", bounds=replace(BOUNDS, stage_s=5.0))
+        world.deploy("2", bounds=replace(BOUNDS, stage_s=0.6))
     assert (world.champion(), world.traffic()) == ("1", {"1": 100})
 
 

@@ -165,7 +165,7 @@ def test_a_step_holds_the_credentials_that_it_needs_and_no_others(name: str) -> 
         "find-baseline": {"store_secret", "mlflow_secret"},
         "register": {"store_secret", "mlflow_secret"},
     }
-    needed |= dict.fromkeys(("reject", "record", "record-trial", "deploy", "finalize"), {"mlflow_secret"})
+    needed |= {step: {"mlflow_secret"} for step in ("reject", "record", "record-trial", "deploy", "finalize")}
     for step in _containers(name):
         if step == "train-on-nodes":  # it hands the nodes a Secret's name
             continue

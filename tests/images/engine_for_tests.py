@@ -36,7 +36,7 @@ _AS_OFFICIAL = (
 @contextlib.contextmanager
 def running_engine() -> Iterator[Engine]:
     """The machine's engine if one answers, else one that runs as long as the body does."""
-    with contextlib.suppress(EngineError):
+    if _engine_answers():
         yield Engine()
         return
     _need("dockerd", "docker.io", "iptables")

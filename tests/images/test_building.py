@@ -29,11 +29,12 @@ print(known.hexdigest())"""
 
 @pytest.mark.parametrize("role", ROLES)
 def test_labels_say_what_an_image_was_built_from(engine: Engine, built: Built, role: str) -> None:
-    labels = _inspected(engine, built.references[role])["Config"]["Labels"]
-    named = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    configuration = _inspected(engine, built.references[role])["Config"]
+    named = {name.removeprefix("org.opencontainers.image."): value for name, value in configuration["Labels"].items()}
     assert named["title"] == f"avskrift/{role}"
     assert re.fullmatch(r"\d+\.\d+\.\d+", named["version"])
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", named["revision"])
+    assert f"AVSKRIFT_GIT_REVISION={named['revision']}" in configuration["Env"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", named["created"])
     assert f"{named['base.name']}@{named['base.digest']}" == built.base
 
@@ -45,7 +46,7 @@ def test_a_bill_of_materials_names_the_packages_of_python_and_of_debian(engine: 
     named = {component.get("purl", "").partition("?")[0] for component in document["components"]}
     debian = output(engine, built.references[role], "dpkg-query", "--show", "--showformat", "${Package} ").split()
     assert {purl.split("@")[0] for purl in named if purl.startswith("pkg:deb/")} == {f"pkg:deb/debian/{package}" for package in debian}
-    assert {"numpy", "kfp", "avskrift"} <= {component["name"] for component in document["components"]}
+    assert {"python", "numpy", "kfp", "avskrift"} <= {component["name"] for component in document["components"]}
 
 
 def test_a_pushed_image_is_named_by_digest_in_the_lock_and_by_what_compiles(

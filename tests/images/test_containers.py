@@ -76,11 +76,13 @@ def test_data_has_neither_torch_nor_what_speaks_to_a_cluster_or_a_registry(engin
     assert python(engine, built.references["data"], code) == "[]"
 
 
-def test_train_trains(engine: Engine, built: Built, readable_whisper: Path, tiny_dataset: Path) -> None:
+def test_train_trains_and_does_without_a_compiler_where_one_is_asked_for(
+    engine: Engine, built: Built, readable_whisper: Path, tiny_dataset: Path
+) -> None:
     code = """
 from avskrift.steps.fine_tune.step import Config, run
 from avskrift.training.config import TrainingConfig
-training = TrainingConfig(max_steps=2, batch_seconds=4.0)
+training = TrainingConfig(max_steps=2, batch_seconds=4.0, compile="whole")
 result = run(Config(dataset="/dataset", base_model="/model", out="/tmp/out", report="/tmp/report", training=training))
 print(result.figures()["steps"])"""
     mounts = {readable_whisper: "/model", tiny_dataset: "/dataset"}
