@@ -12,7 +12,7 @@ INPUTS   := pyproject.toml constraints.txt
 .PHONY: help demo test test-fast test-images lint format compile images lock-images clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## Prepare, fine-tune, evaluate, register and serve on this machine, in some ten minutes
 	$(BIN)/avskrift run --source demo: --language sv --base-model package:whisper-base \

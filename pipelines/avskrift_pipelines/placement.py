@@ -28,7 +28,17 @@ Kind = Literal["store", "hub", "mlflow"]
 _SECRETS: Mapping[Kind, tuple[str, tuple[str, ...]]] = {
     "store": ("store_secret", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")),
     "hub": ("hub_secret", ("HF_TOKEN", "MDC_API_KEY")),
-    "mlflow": ("mlflow_secret", ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")),
+    "mlflow": (
+        "mlflow_secret",
+        (
+            "MLFLOW_TRACKING_URI",
+            "MLFLOW_TRACKING_USERNAME",
+            "MLFLOW_TRACKING_PASSWORD",
+            "MLFLOW_TRACKING_TOKEN",
+            "AVSKRIFT_PIPELINES_URL",  # no secrets, but what the same steps must know of the same place
+            "AVSKRIFT_PACKAGE_STORE",
+        ),
+    ),
 }
 
 # Of a whole run. The workspace keeps checkpoints while a pod is replaced, and goes with the run.

@@ -18,6 +18,7 @@ from typing import Any
 
 from api_server import NAMESPACE, PODS, SERVICES, ApiServer, Object, now
 
+SLOW_SECONDS = 1.5
 _LOOKS_UNTIL_OBSERVED, _LOOKS_UNTIL_DECIDED = 1, 2
 # Pods as a kubelet reports them: phase, states of the containers, of the init containers, conditions.
 _SIGNED = "https://store.example/model?X-Amz-Signature=abcdef&X-Amz-Credential=AKIAABCDEFGHIJKLMNOP"
@@ -284,7 +285,7 @@ def gateway() -> Iterator[Gateway]:
                 made.on_transcription(made)
             how = made.answers.get(version, "good")
             if how == "slow":
-                woken.wait(0.15)
+                woken.wait(SLOW_SECONDS)
             code = 503 if not version else 500 if how == "errors" else 200
             with lock:
                 made.served.setdefault(version, Counter())[str(code)] += 1

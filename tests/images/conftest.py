@@ -51,13 +51,14 @@ def readable_whisper(tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def built(engine: Engine, base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """All four; the training image with PyTorch's CPU build. ``AVSKRIFT_TEST_IMAGES`` names a tag that is built already."""
+def built(engine: Engine, base: str, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """All four; the training image with PyTorch's CPU build. ``AVSKRIFT_TEST_IMAGES`` names a tag that is built already.
+
+    An engine that was there before keeps them, and builds upon them the next time.
+    """
     if tag := os.environ.get("AVSKRIFT_TEST_IMAGES"):
-        yield Built(references={role: f"avskrift/{role}:{tag}" for role in ROLES}, sbom=ROOT / "images" / "sbom", base=base)
-        return
+        return Built(references={role: f"avskrift/{role}:{tag}" for role in ROLES}, sbom=ROOT / "images" / "sbom", base=base)
     sbom = tmp_path_factory.mktemp("sbom")
     images_build("--cpu", "--base", base, "--tag", _TAG, "--network", "host", "--sbom", sbom)
     references = {role: f"avskrift/{role}:{_TAG}" for role in ROLES}
-    yield Built(references=references, sbom=sbom, base=base)
-    engine.run("image", "rm", "--force", *references.values())
+    return Built(references=references, sbom=sbom, base=base)

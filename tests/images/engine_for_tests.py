@@ -7,6 +7,7 @@ No test pulls from a public registry: the base is a Debian bookworm with Debian'
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -40,17 +41,19 @@ def running_engine() -> Iterator[Engine]:
         yield Engine()
         return
     _need("dockerd", "docker.io", "iptables")
-    with (
-        tempfile.TemporaryDirectory(prefix="avskrift-docker-", ignore_cleanup_errors=True) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        address = f"unix://{folder}/docker.sock"
-        patch.setenv("DOCKER_HOST", address)
-        where = ("--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid", "--host", address)
-        # No bridge: builds use the machine's own network and containers none, so the machine's firewall stays as it is.
-        command = ["dockerd", "--storage-driver", "overlay2", "--bridge", "none", "--iptables=false", *where]
-        with _process(command, Path(folder) / "dockerd.log", ready=_engine_answers, what="a Docker engine"):
-            yield Engine()
+    folder = tempfile.mkdtemp(prefix="avskrift-docker-")
+    address = f"unix://{folder}/docker.sock"
+    where = ("--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid", "--host", address)
+    # No bridge: builds use the machine's own network and containers none, so the machine's firewall stays as it is.
+    command = ["dockerd", "--storage-driver", "overlay2", "--bridge", "none", "--iptables=false", *where]
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", address)
+            with _process(command, Path(folder) / "dockerd.log", ready=_engine_answers, what="a Docker engine"):
+                yield Engine()
+    finally:
+        # Some hundred thousand files, which take a minute or two: nobody has to wait for that.
+        os.spawnlp(os.P_NOWAIT, "rm", "rm", "-rf", folder)
 
 
 @contextlib.contextmanager
@@ -64,8 +67,8 @@ def running_registry(folder: Path) -> Iterator[str]:
     settings.write_text(
         f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/registry}}}}\nhttp: {{addr: '{address}'}}\n", encoding="utf-8"
     )
-    ready = lambda: _listens(address)  # noqa: E731
-    with _process(["docker-registry", "serve", str(settings)], folder / "registry.log", ready=ready, what="an image registry"):
+    ready, command = functools.partial(_listens, address), ["docker-registry", "serve", str(settings)]
+    with _process(command, folder / "registry.log", ready=ready, what="an image registry"):
         yield address
 
 
