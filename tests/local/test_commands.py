@@ -19,6 +19,7 @@ from avskrift.corpus.dataset import open_dataset
 from avskrift.whisper.package import open_package
 from avskrift_pipelines.command.running import run
 from avskrift_pipelines.fine_tune import fine_tune_pipeline
+from avskrift_pipelines.parameters import DEPLOYMENT, NODE, REFRESH, SECRETS
 
 _COMMANDS = ("run", "compile", "prepare", "fine-tune", "export", "evaluate", "gate", "register", "deploy", "serve", "transcribe")
 _ALL_COMMANDS = (*_COMMANDS, "inspect", "status", "stop", "rollback", "doctor", "submit", "runs", "compare")
@@ -118,18 +119,31 @@ def test_every_option_of_run_is_a_parameter_of_the_pipeline() -> None:
     options = set(inspect.signature(run).parameters) - {"summary", "json_", "policy"}
     parameters = set(inspect.signature(fine_tune_pipeline.pipeline_func).parameters)
     assert options <= parameters
-    assert parameters - options == {"deploy_target", "namespace", "service_name", "gpus"}
+    of_a_cluster = {one.name for group in (NODE, SECRETS, DEPLOYMENT) for one in group} | {REFRESH.name}
+    assert parameters - options == of_a_cluster - {"port"}
 
 
 def test_compile_writes_yaml_that_check_then_accepts_and_a_changed_file_is_named(tmp_path: Path) -> None:
     out = tmp_path / "compiled"
-    (file,) = map(Path, told(tmp_path, "compile", "--out", out)["files"])
-    assert next(yaml.safe_load_all(file.read_text(encoding="utf-8")))["pipelineInfo"]["name"] == "avskrift-fine-tune"
+    files = {file.stem: file for file in map(Path, told(tmp_path, "compile", "--out", out)["files"])}
+    assert set(files) == {"fine_tune", "sweep", "evaluate_only", "retrain", "distributed"}
+    file = files["sweep"]
+    assert next(yaml.safe_load_all(file.read_text(encoding="utf-8")))["pipelineInfo"]["name"] == "avskrift-sweep"
     assert avskrift(tmp_path, "compile", "--out", out, "--check").returncode == 0
     file.write_text("changed: true\n", encoding="utf-8")
     drifted = avskrift(tmp_path, "compile", "--out", out, "--check")
     assert drifted.returncode == 2
     assert str(file) in drifted.stderr
+    assert str(files["retrain"]) not in drifted.stderr
+
+
+def test_compile_writes_resources_too_but_not_where_the_committed_yaml_is(tmp_path: Path) -> None:
+    files = list(map(Path, told(tmp_path, "compile", "--manifests", "--out", tmp_path / "resources")["files"]))
+    kinds = [[resource["kind"] for resource in yaml.safe_load_all(file.read_text(encoding="utf-8"))] for file in files]
+    assert kinds == [["Pipeline", "PipelineVersion"]] * 5
+    refused = avskrift(tmp_path, "compile", "--manifests")
+    assert refused.returncode == 2
+    assert "name another folder for the manifests with --out" in refused.stderr
 
 
 @pytest.mark.parametrize(
