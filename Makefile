@@ -9,7 +9,7 @@ BIN      := $(VENV)/bin
 INPUTS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-images lint format compile images lock-images clean
+.PHONY: help demo test test-runs test-images lint format compile images lock-images clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -18,11 +18,11 @@ demo: $(VENV)/.demo ## Prepare, fine-tune, evaluate, register and serve on this 
 	$(BIN)/avskrift run --source demo: --language sv --base-model package:whisper-base \
 	  --baseline package:whisper-base --epochs 2 --learning-rate 5e-5 --port $(PORT) --summary .avskrift/demo/summary.json
 
-test: $(VENV)/.dev ## Run all tests, a file at a time on each of JOBS processes
+test: $(VENV)/.dev ## Run the tests that take no minutes each, a file at a time on each of JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
-test-fast: $(VENV)/.dev ## Run the tests that need no real weights
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "not weights and not images"
+test-runs: $(VENV)/.dev ## Run the tests of whole runs, and of the real weights
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "runs or weights"
 
 test-images: $(VENV)/.dev ## Build the images with a Docker engine and run each as a careful cluster does
 	$(BIN)/pytest -m images tests/images

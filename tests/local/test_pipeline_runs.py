@@ -17,6 +17,8 @@ import soundfile as sf
 from mlflow import MlflowClient
 from running import avskrift, free_port, processes_of, run_arguments
 
+pytestmark = pytest.mark.runs
+
 MODEL = "avskrift-sv"
 
 

@@ -14,6 +14,8 @@ from common_voice import Plan, write_release
 from mlflow import MlflowClient
 from running import avskrift, free_port, processes_of, run_arguments, started, temporaries_in, wait_until
 
+pytestmark = pytest.mark.runs
+
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> str:

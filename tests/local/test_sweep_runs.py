@@ -16,6 +16,8 @@ from running import ANY_MODEL_PASSES, avskrift, free_port, processes_of
 
 from avskrift.registry import tags
 
+pytestmark = pytest.mark.runs
+
 RATES = (0.0001, 0.001)
 
 

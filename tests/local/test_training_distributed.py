@@ -27,6 +27,8 @@ from avskrift.training.config import TrainingConfig
 from avskrift.training.distributed import World, world_of_environment
 from avskrift.training.report import CURVES_FILE
 
+pytestmark = pytest.mark.runs
+
 whisper = small_training.smallest_whisper
 _threads_as_before = small_training.threads_as_before
 

@@ -29,6 +29,8 @@ from avskrift.storage.uploads import upload_folder
 from avskrift.training.report import read_report
 from avskrift.whisper.transformers_folder import open_model
 
+pytestmark = pytest.mark.runs
+
 whisper = small_training.smallest_whisper
 _threads_as_before = small_training.threads_as_before
 
