@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +131,10 @@ class TestMemoryOfAGpu:
 
 
 class TestCompiling:
+    @pytest.fixture(autouse=True)
+    def a_c_compiler(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CC", sys.executable)  # any program does: nothing is compiled here
+
     def test_it_is_chosen_by_the_work_ahead(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hardware, "_product_rate", lambda device, dtype: 600e12)
         chosen = [choose_compile(TrainingConfig(), GPU, torch.bfloat16, flops=flops, shapes=4) for flops in (1e15, 1e16, 1e17, 1e18)]
@@ -145,6 +151,14 @@ class TestCompiling:
         assert choose_compile(TrainingConfig(), CPU, torch.float32, flops=1e30, shapes=1) == "off"
         for how in ("off", "layers", "whole"):
             assert choose_compile(TrainingConfig(compile=how), CPU, torch.float32, flops=1.0, shapes=9) == how
+
+    def test_where_there_is_no_c_compiler_nothing_is_compiled(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(hardware, "_product_rate", lambda device, dtype: 600e12)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("CC")
+        assert self._how(1e18, shapes=1) == "off"
+        (tmp_path / "gcc").touch(mode=0o755)
+        assert self._how(1e18, shapes=1) != "off"
 
     @staticmethod
     def _how(flops: float, *, shapes: int) -> str:

@@ -63,7 +63,7 @@ def test_people_watch_the_last_step(clock: Clock) -> None:
     assert meter.recent() == {}
     _step(meter, clock, 0, waits=0, takes=2)
     _step(meter, clock, 1, waits=1, takes=4)
-    assert meter.recent() == {"clips_per_second": 2.0, "audio_seconds_per_second": 8.0}
+    assert meter.recent() == {"clips_per_second": 2.0, "training_audio_seconds_per_second": 8.0}
 
 
 def test_a_step_is_told_with_its_loss_and_whether_it_broke(clock: Clock) -> None:

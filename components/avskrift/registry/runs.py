@@ -16,7 +16,7 @@ from avskrift.registry.model_uri import find as find_version
 PARENT_RUN = "mlflow.parentRunId"  # MLflow's own tag of a run inside another
 VALIDATION_WER = "validation_wer"
 PICKED_ON_WER = "picked_on_wer"  # of a sweep's trial: on the validation split too, through the engine that serves
-SPEED, TRAINING_SPEED = "audio_seconds_per_second", "training_audio_seconds_per_second"  # the latter has no such name in MLflow
+SPEED, TRAINING_SPEED = "audio_seconds_per_second", "training_audio_seconds_per_second"
 _NAME = "mlflow.runName"
 _MODEL_URI = "models:/"
 _SHORTEST_PREFIX = 4
@@ -197,14 +197,6 @@ class RecordedRuns(MlflowRegistry):
         validated = [value for _, value in self._curve(run, VALIDATION_WER)]
         if validated:
             figures[VALIDATION_WER] = min(validated)
-        # Training and evaluation have one name for their speeds. Evaluation's is the one at step 0, where no training step is.
-        speeds = self._curve(run, SPEED)
-        trained = [value for step, value in speeds if step]
-        if trained:
-            figures[TRAINING_SPEED] = trained[-1]
-            del figures[SPEED]
-            evaluated = [value for step, value in speeds if not step]
-            figures |= {SPEED: evaluated[0]} if evaluated else {}
         return replace(run, figures=figures)
 
     def _curve(self, run: RunRecord, name: str) -> list[tuple[int, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,11 +107,17 @@ def choose_compile(config: TrainingConfig, device: torch.device, dtype: torch.dt
     """``off``, ``layers`` or ``whole``: what ends ``flops`` of work the soonest, compiling for ``shapes`` shapes included."""
     if config.compile != "auto":
         return config.compile
-    if device.type == "cpu":
+    if device.type == "cpu" or not _has_a_c_compiler():
         return "off"
     eager = flops / (_product_rate(device, dtype) * _EAGER_SHARE)
     ends = {"off": eager} | {name: cost * shapes + eager * (1 - saved) for name, (cost, saved) in _COMPILERS.items()}
     return min(ends, key=lambda name: ends[name])
+
+
+def _has_a_c_compiler() -> bool:
+    """Inductor and Triton build what launches their kernels with one; a hardened image has none."""
+    names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
+    return any(shutil.which(name) for name in names if name)
 
 
 def trained_weights(parameters: Sequence[torch.nn.Parameter]) -> int:

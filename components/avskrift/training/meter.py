@@ -81,7 +81,7 @@ class Meter:
         """Clips and seconds of audio a second of the last step, and GPU memory, for people to watch."""
         seconds, clips, audio_s = self._recent
         memory = {"gpu_memory_gb": self._memory_gb()} if self._cuda else {}
-        return memory | ({"clips_per_second": clips / seconds, "audio_seconds_per_second": audio_s / seconds} if seconds else {})
+        return memory | ({"clips_per_second": clips / seconds, "training_audio_seconds_per_second": audio_s / seconds} if seconds else {})
 
     def speed(self) -> Speed:
         """Over all counted steps."""
