@@ -105,6 +105,21 @@ def test_retraining_on_what_has_not_changed_trains_nothing(swept: Swept) -> None
     assert "fine_tune" not in json.loads(ended.stdout)["steps"]
 
 
+def test_retraining_on_what_has_changed_begins_with_the_champion(swept: Swept, tmp_path: Path) -> None:
+    champion = swept.client.get_model_version_by_alias("avskrift-sv", "champion")
+    given = {"source": "demo:tiny", "max_clips": 36, "max_steps": 1, "checks": "", "port": free_port()}
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text(json.dumps(given | {"comparison": "none", "max_wer": 0.0}), encoding="utf-8")  # which nothing passes
+    ended = avskrift(swept.home, "run-pipeline", "retrain", "--params-file", parameters, "--json")
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert {"fine_tune", "reject"} <= set(told["steps"])
+    (run,) = swept.runs(f"tags.`{tags.PIPELINE_RUN_ID}` = '{told['run']}'")
+    assert run.data.params["base_model"] == champion.source
+    assert run.data.tags[tags.DATASET_FINGERPRINT] != champion.tags[tags.DATASET_FINGERPRINT]
+    assert swept.client.get_model_version_by_alias("avskrift-sv", "champion").version == champion.version
+
+
 def test_a_sweep_that_is_too_large_is_refused_before_it_trains(tmp_path: Path, tiny_whisper: Path) -> None:
     words = ("--param", "source=demo:tiny", "--param", f'base_models=["{tiny_whisper}"]', "--param", "max_trials=2")
     ended = avskrift(tmp_path, "run-pipeline", "sweep", *words)

@@ -25,7 +25,7 @@ def _statements(function: ast.FunctionDef) -> list[ast.stmt]:
 
 def test_every_step_of_the_design_has_a_component() -> None:
     reading, training = {"list_parts", "read_part", "prepare"}, {"fine_tune", "train_on_nodes"}
-    judging, sweeping = {"export", "find_baseline", "evaluate", "gate"}, {"plan_sweep", "record_trial", "pick_trial"}
+    judging, sweeping = {"export", "find_baseline", "find_change", "evaluate", "gate"}, {"plan_sweep", "record_trial", "pick_trial"}
     designed = reading | training | judging | sweeping | {"register", "reject", "record", "deploy", "finalize"}
     assert {path.parent.name for path in _COMPONENTS} == designed
 
