@@ -33,6 +33,19 @@ def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.fixture
+def kfp_root(tmp_path: Path) -> Iterator[Path]:
+    """Where ``kfp.local`` keeps what its tasks make, each a process of this virtual environment."""
+    from kfp import local
+
+    from avskrift_pipelines.leftovers import put_back
+
+    root = tmp_path / "root"
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
+    with put_back():
+        yield root
+
+
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder of what is made once a session."""

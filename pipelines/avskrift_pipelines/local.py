@@ -29,6 +29,7 @@ from avskrift.steps.boundary import PARENT_VARIABLE, RECORDS_VARIABLE, RUN_ID_VA
 from avskrift.storage.atomic import sweep, write_json
 from avskrift.storage.paths import cache, home
 from avskrift_pipelines.interruption import Interruption
+from avskrift_pipelines.leftovers import put_back
 from avskrift_pipelines.memory import PeakMemory
 from avskrift_pipelines.narrator import Narrator
 from avskrift_pipelines.runs import STATE_FILE
@@ -108,7 +109,7 @@ def _run(pipeline: GraphComponent, folder: Path, parameters: Mapping[str, Any], 
     # The launcher's own imports are shared: a virtual environment for each task would take 14 s and download the project.
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "pipeline"))
     try:
-        with narrator.listening(folder / "run.log"):
+        with put_back(), narrator.listening(folder / "run.log"):
             for_this_machine(pipeline, folder.name)(**parameters)
     except (RuntimeError, KeyboardInterrupt) as error:
         if interruption.asked:

@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from kfp import local
 
 from avskrift.errors import ModelUnavailableError, RegistryError, StorageError, UsageError
 from avskrift.registry import tags
@@ -245,8 +244,8 @@ def test_what_the_champion_was_trained_on_is_told(registry: MlflowRegistry, pack
     assert run(config()).dataset_fingerprint == "f" * 64
 
 
-def test_kfp_hands_on_where_the_baseline_lies_and_its_digest(registry: MlflowRegistry, package: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("kfp_root")
+def test_kfp_hands_on_where_the_baseline_lies_and_its_digest(registry: MlflowRegistry, package: Path) -> None:
     register(registry, str(package), alias=CHAMPION)
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     task = find_baseline(base_model=BASE, model_name=NAME)
     assert task.outputs == {"uri": package.as_uri(), "package_sha256": SHA256, "dataset_fingerprint": ""}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from evaluations import CANDIDATE, write_evaluation
-from kfp import dsl, local
+from kfp import dsl
 
 from avskrift.steps.gate.component import gate
 
@@ -15,7 +15,7 @@ from avskrift.steps.gate.component import gate
     [(0.6, "", "passed"), (0.01, "", "rejected"), (0.01, "release-manager", "passed")],
     ids=["passed", "rejected", "overridden"],
 )
-def test_a_pipeline_can_branch_on_the_verdict(tmp_path: Path, max_wer: float, override: str, verdict: str) -> None:
+def test_a_pipeline_can_branch_on_the_verdict(tmp_path: Path, kfp_root: Path, max_wer: float, override: str, verdict: str) -> None:
     write_evaluation(tmp_path / "evaluation")
 
     @dsl.component(base_image="python:3.11", packages_to_install=[], install_kfp_package=False)
@@ -32,18 +32,17 @@ def test_a_pipeline_can_branch_on_the_verdict(tmp_path: Path, max_wer: float, ov
             no = note(branch="rejected")
         return dsl.OneOf(yes.output, no.output)
 
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     assert gated(max_wer=max_wer, override=override).output == verdict
-    (written,) = (tmp_path / "root").rglob("decision.json")
+    (written,) = kfp_root.rglob("decision.json")
     decision = json.loads(written.read_text(encoding="utf-8"))
     assert decision["passed"] is (verdict == "passed")
     assert bool(decision["override"]) is bool(override)
-    (report,), (summary,) = ((tmp_path / "root").rglob(name) for name in ("report", "summary"))
+    (report,), (summary,) = (kfp_root.rglob(name) for name in ("report", "summary"))
     assert report.read_bytes() == (written.parent / "report.html").read_bytes()
     assert summary.read_bytes() == (written.parent / "summary.md").read_bytes()
 
 
-def test_a_broken_evaluation_stops_the_pipeline_with_neither_verdict(tmp_path: Path) -> None:
+def test_a_broken_evaluation_stops_the_pipeline_with_neither_verdict(tmp_path: Path, kfp_root: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "evaluation.json").write_text("{", encoding="utf-8")
 
@@ -52,7 +51,6 @@ def test_a_broken_evaluation_stops_the_pipeline_with_neither_verdict(tmp_path: P
         found = dsl.importer(artifact_uri=str(tmp_path / "broken"), artifact_class=dsl.Artifact)
         return gate(evaluation=found.output, package_sha256=CANDIDATE).outputs["Output"]
 
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with pytest.raises(RuntimeError):
         gated()
-    assert not list(tmp_path.rglob("decision.json"))
+    assert not list(kfp_root.rglob("decision.json"))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from kfp import dsl, local
+from kfp import dsl
 
 from avskrift.corpus.dataset import open_dataset
 from avskrift.steps.list_parts.component import list_parts
@@ -28,32 +28,33 @@ def found(root: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_any_number_of_parts_gives_the_dataset_of_the_command_with_report_card_and_metrics(parts: int, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
+def test_any_number_of_parts_gives_the_dataset_of_the_command_with_report_card_and_metrics(
+    parts: int, tmp_path: Path, kfp_root: Path
+) -> None:
     prepared(source="demo:tiny", parts=parts, max_clips=12)
     whole = run(Config(source="demo:tiny", out=tmp_path / "whole", max_clips=12))
-    dataset = open_dataset(found(root, "dataset"))
+    dataset = open_dataset(found(kfp_root, "dataset"))
     assert {path.name: path.read_bytes() for path in dataset.folder.iterdir()} == {
         path.name: path.read_bytes() for path in whole.dataset.iterdir()
     }
-    assert found(root, "report").read_bytes() == (dataset.folder / "report.html").read_bytes()
-    assert sorted(path.name for path in found(root, "card").iterdir()) == ["README.md", "dataset.json", "report.html"]
-    assert (found(root, "sample") / "clip.flac").read_bytes()[:4] == b"fLaC"
-    (outputs,) = root.glob("**/prepare/executor_output.json")
+    assert found(kfp_root, "report").read_bytes() == (dataset.folder / "report.html").read_bytes()
+    assert sorted(path.name for path in found(kfp_root, "card").iterdir()) == ["README.md", "dataset.json", "report.html"]
+    assert (found(kfp_root, "sample") / "clip.flac").read_bytes()[:4] == b"fLaC"
+    (outputs,) = kfp_root.glob("**/prepare/executor_output.json")
     said = json.loads(outputs.read_text(encoding="utf-8"))["artifacts"]
     assert said["dataset"]["artifacts"][0]["metadata"]["fingerprint"] == dataset.description.fingerprint
     assert said["metrics"]["artifacts"][0]["metadata"]["test_clips"] == dataset.description.splits["test"].clips
 
 
-def test_a_source_that_is_not_there_fails_the_pipeline_and_leaves_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_is_not_there_fails_the_pipeline_and_leaves_no_dataset(
+    tmp_path: Path, kfp_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     records = tmp_path / "records"
     records.mkdir()
     monkeypatch.setenv("AVSKRIFT_STEP_RECORDS", str(records))
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with pytest.raises(RuntimeError):
         prepared(source=str(tmp_path / "gone"), parts=1)
     record = json.loads((records / "list_parts.json").read_text(encoding="utf-8"))
     assert record["exit_code"] == 10
     assert "there is no folder or file of that name" in record["error"]
-    assert not list(tmp_path.rglob("dataset.json"))
+    assert not list(kfp_root.rglob("dataset.json"))
