@@ -27,10 +27,15 @@ def test_of_two_tasks_side_by_side_nothing_is_left(swap: type[AbstractContextMan
 
 def test_after_a_task_that_failed_nothing_is_left() -> None:
     before = _swapped()
-    with pytest.raises(RuntimeError), put_back():
-        indented_print().__enter__()
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        _fail_amid_a_task()
     assert _swapped() == before
+
+
+@put_back()
+def _fail_amid_a_task() -> None:
+    indented_print().__enter__()
+    raise RuntimeError
 
 
 def _swapped() -> tuple[object, int, list[logging.Handler]]:
