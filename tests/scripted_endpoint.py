@@ -33,6 +33,7 @@ class ScriptedEndpoint:
     url: str = ""
     script: dict[bytes, list[Says]] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)  # path, fields, recording
+    shown: list[str] = field(default_factory=list)  # the Authorization header of each request, "" without
     at_once: int = 0  # the most requests at the same time
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -60,6 +61,7 @@ def scripted_endpoint() -> Iterator[ScriptedEndpoint]:
             fields, recording = _parts(self.headers["Content-Type"], body)
             with lock:
                 endpoint.asked.append((self.path, fields, recording))
+                endpoint.shown.append(self.headers.get("Authorization", ""))
                 script = endpoint.script.get(recording, [])
                 says = script[min(endpoint.times(recording), len(script)) - 1] if script else Says(body=recording.decode())
             if says.instead == HANG:

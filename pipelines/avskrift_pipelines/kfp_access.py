@@ -57,7 +57,7 @@ class Access:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not text"
             raise UsageError(f"the token file {self.token_file} cannot be read ({reason}); give another with --token-file") from None
-        return _one_word(text, f"the token file {self.token_file}")
+        return one_word(text, f"the token file {self.token_file}")
 
     def without_secrets(self, text: str) -> str:
         """``text`` without the secrets that we showed the server, should it repeat them."""
@@ -102,7 +102,7 @@ def access(
         host=_address(host, "--host"),
         page=_address(page or host, "--ui"),
         namespace=namespace,
-        given_token=_one_word(token.strip(), f"--existing-token or {TOKEN_VARIABLE}") if token else "",
+        given_token=one_word(token.strip(), f"--existing-token or {TOKEN_VARIABLE}") if token else "",
         token_file=token_file,
         cookies=cookies,
         ca_file=ca_file,
@@ -137,7 +137,12 @@ def _address(url: str, option: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
 
 
-def _one_word(text: str, where: str) -> str:
+def one_word(text: str, where: str) -> str:
+    """``text``, which is a token. What is none would be printed by the error that a header raises.
+
+    Raises:
+        UsageError: it is none; ``where`` says where it came from.
+    """
     if not _HEADER_VALUE.fullmatch(text):
         raise UsageError(f"{where} holds no token: a token is one word of plain characters; get a fresh one")
     return text

@@ -96,6 +96,17 @@ def test_what_is_asked_reaches_the_endpoint(endpoint: ScriptedEndpoint, folder: 
     assert translated == {"model": "avskrift", "response_format": "text"}
 
 
+def test_a_token_is_shown_to_the_gateway_and_to_nobody_else(
+    endpoint: ScriptedEndpoint, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint.script[b"a.wav"] = [Says(403, json.dumps({"error": {"message": "no"}}))]
+    with pytest.raises(EndpointError, match="403 Forbidden: no; a token that it takes goes into AVSKRIFT_ENDPOINT_TOKEN") as failure:
+        transcribe([folder / "a.wav"], endpoint=endpoint.url, token="key-of-canary\n")
+    transcribe([folder / "b.MP3"], endpoint=endpoint.url)
+    assert endpoint.shown == ["Bearer key-of-canary", ""]
+    assert "canary" not in f"{failure.value}{capsys.readouterr()}"
+
+
 def test_without_a_folder_texts_are_printed_in_the_order_of_the_files(
     endpoint: ScriptedEndpoint, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +237,7 @@ def test_an_endpoint_that_refuses_while_it_is_sent_to_is_heard(folder: Path) -> 
         (["recordings/a.wav"], {"again": True}, UsageError, "--again is about the transcripts in a folder"),
         (["recordings/a.wav"], {"endpoint": "localhost:8085"}, EndpointError, "is not a URL of an endpoint"),
         (["recordings/a.wav"], {"endpoint": "http://host:port"}, EndpointError, "is not a URL of an endpoint"),
+        (["recordings/a.wav"], {"token": "två ord"}, UsageError, "--token or AVSKRIFT_ENDPOINT_TOKEN holds no token: (?!.*två)"),
         (["recordings/a.wav"], {"out": "recordings/notes.txt"}, StorageError, r"notes\.txt"),
         (["recordings/a.wav", "recordings/monday/a.wav"], {"out": "out"}, UsageError, r"would both be written as a\.wav"),
     ],

@@ -23,6 +23,9 @@ from avskrift.errors import EndpointError, SourceError
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _LARGEST_ANSWER_BYTES = 16 << 20
 _PIECE_BYTES = 1 << 16
+TOKEN_VARIABLE = "AVSKRIFT_ENDPOINT_TOKEN"
+# A gateway in front of the endpoint asks who this is; one for browsers sends them to a page to log in.
+_WHO_ARE_YOU = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER})
 _ROUTES = {"transcribe": "transcriptions", "translate": "translations"}
 
 
@@ -61,7 +64,8 @@ class Answer:
 
     def error(self, url: str) -> EndpointError:
         """The error that an answer other than 200 is."""
-        return EndpointError(f"{url} answered a transcription with {self.status} {_phrase(self.status)}{_sentence(self.body)}")
+        hint = f"; a token that it takes goes into {TOKEN_VARIABLE}" if self.status in _WHO_ARE_YOU else ""
+        return EndpointError(f"{url} answered a transcription with {self.status} {_phrase(self.status)}{_sentence(self.body)}{hint}")
 
 
 def is_ready(url: str, *, timeout_s: float = 2.0) -> bool:
@@ -99,8 +103,10 @@ def transcribe(url: str, audio: bytes, *, file_type: str, model: str, language: 
         raise EndpointError(f"{url} answered a transcription with what is not JSON; see its log") from error
 
 
-def send_file(url: str, path: Path, question: Question) -> Answer:
+def send_file(url: str, path: Path, question: Question, *, token: str = "") -> Answer:
     """Ask once about the recording in a file, which is sent piece by piece and never held as a whole.
+
+    ``token`` goes along as a bearer's, for a gateway in front of the endpoint.
 
     Raises:
         SourceError: the file cannot be read.
@@ -114,13 +120,15 @@ def send_file(url: str, path: Path, question: Question) -> Answer:
     except OSError as error:
         raise SourceError(f"it cannot be read ({error.strerror}); check its name and its permissions") from error
     with file:
-        return send(url, file, os.fstat(file.fileno()).st_size, file_type=file_type, question=question)
+        return send(url, file, os.fstat(file.fileno()).st_size, file_type=file_type, question=question, token=token)
 
 
-def send(url: str, audio: BinaryIO, size: int, *, file_type: str, question: Question) -> Answer:
+def send(url: str, audio: BinaryIO, size: int, *, file_type: str, question: Question, token: str = "") -> Answer:
     """Ask once about the ``size`` bytes of ``audio``; as :func:`send_file`."""
     head, tail, content_type = _multipart(question, file_type)
     headers = {"Content-Type": content_type, "Content-Length": str(len(head) + size + len(tail)), "Connection": "close"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     with _connected(url, question.timeout_s) as (connection, prefix):
         try:
             connection.request("POST", f"{prefix}/openai/v1/audio/{_ROUTES[question.task]}", _body(head, audio, size, tail), headers)

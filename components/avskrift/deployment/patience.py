@@ -33,8 +33,8 @@ class PatientEndpoint:
     until somebody is answered, so that an endpoint that is gone does not hold a thousand recordings for hours.
     """
 
-    def __init__(self, url: str, *, sleep: Sleep = time.sleep) -> None:
-        self._url, self._sleep = url, sleep
+    def __init__(self, url: str, *, token: str = "", sleep: Sleep = time.sleep) -> None:
+        self._url, self._token, self._sleep = url, token, sleep
         self._gone = threading.Event()
 
     def ask(self, path: Path, question: Question) -> str:
@@ -47,7 +47,7 @@ class PatientEndpoint:
         waited, losses, rounds = 0.0, 0, 0
         while True:
             try:
-                answer = send_file(self._url, path, question)
+                answer = send_file(self._url, path, question, token=self._token)
             except (ConnectionError, http.client.IncompleteRead) as error:
                 losses += 1
                 failure = no_answer(self._url, error)

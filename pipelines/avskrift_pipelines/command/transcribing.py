@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 import typer
 
 from avskrift.deployment import local
-from avskrift.deployment.client import Question, check_url
+from avskrift.deployment.client import TOKEN_VARIABLE, Question, check_url
 from avskrift.deployment.patience import PatientEndpoint
 from avskrift.errors import AvskriftError, UsageError
 from avskrift.progress import progress
@@ -22,6 +22,7 @@ from avskrift.whisper.transcript import Options, Task
 from avskrift_pipelines.command.output import say
 from avskrift_pipelines.command.parallel import in_threads, one_by_one
 from avskrift_pipelines.command.recordings import Recording, find, refuse_one_place_for_two
+from avskrift_pipelines.kfp_access import one_word
 
 Heard = Iterator[tuple[Recording, str | AvskriftError]]
 _TASKS: tuple[Task, ...] = get_args(Task)
@@ -43,6 +44,14 @@ def transcribe(
     again: Annotated[bool, typer.Option("--again", help="With --out: transcribe those too whose transcripts are there already.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="With --endpoint: recordings sent at once.")] = 4,
     service_name: Annotated[str, typer.Option(help="The model's name at the endpoint.")] = "avskrift",
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar=TOKEN_VARIABLE,
+            help="With --endpoint: a token for a gateway in front of it. Better in the variable, which no list of processes shows.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Transcribe recordings, here or through a running endpoint.
 
@@ -54,11 +63,12 @@ def transcribe(
         raise UsageError("--task translate takes no --language through an endpoint, which hears it itself; leave it out")
     if again and out is None:
         raise UsageError("--again is about the transcripts in a folder; name it with --out, or leave --again out")
+    bearer = one_word(token.strip(), f"--token or {TOKEN_VARIABLE}") if endpoint and token else ""
     recordings = find(files)
 
     def heard(wanted: Sequence[Recording]) -> Heard:
         if endpoint:
-            return in_threads(_through(endpoint.rstrip("/"), options, fmt, service_name), wanted, threads=jobs)
+            return in_threads(_through(endpoint.rstrip("/"), options, fmt, service_name, bearer), wanted, threads=jobs)
         return one_by_one(_here(model or _default_model(), options, fmt), wanted)
 
     failures = _print(recordings, heard) if out is None else _write(recordings, heard, out, fmt, again=again)
@@ -157,9 +167,9 @@ def _here(model: str, options: Options, fmt: Format) -> Callable[[Recording], st
     return hear
 
 
-def _through(url: str, options: Options, fmt: Format, service_name: str) -> Callable[[Recording], str]:
+def _through(url: str, options: Options, fmt: Format, service_name: str, token: str) -> Callable[[Recording], str]:
     check_url(url)
-    patient = PatientEndpoint(url)
+    patient = PatientEndpoint(url, token=token)
     question = Question(
         model=service_name, response_format=fmt, language=options.language or "", prompt=options.prompt or "", task=options.task
     )
