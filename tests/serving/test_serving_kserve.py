@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 import httpx
@@ -196,9 +197,77 @@ def test_v2_cuts_off_a_body_that_hides_its_length(server: RunningServer) -> None
     assert "limit of 1 MB" in refused(server.client.post(INFER, content=body, headers={"content-type": "application/json"}), 413)
 
 
-def test_v2_refuses_binary_tensors(server: RunningServer) -> None:
-    headers = {"inference-header-content-length": "10", "content-type": "application/octet-stream"}
-    assert "base64" in refused(server.client.post(INFER, content=recording(1.5), headers=headers))
+def binary(
+    server: RunningServer, body: dict[str, Any] | bytes, after: bytes, *, length: str = "", content_type: str = "application/octet-stream"
+) -> httpx.Response:
+    """A V2 request as Triton's client sends it: JSON, then the tensor, and a header that says where it begins."""
+    head = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"inference-header-content-length": length or str(len(head))} | ({"content-type": content_type} if content_type else {})
+    return server.client.post(INFER, content=head + after, headers=headers)
+
+
+def elements(*recordings: bytes) -> bytes:
+    return b"".join(struct.pack("<I", len(one)) + one for one in recordings)
+
+
+def sized(size: object, *, shape: int = 1, **more: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "audio", "datatype": "BYTES", "shape": [shape], "parameters": {"binary_data_size": size}}]} | more
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "application/json", ""])
+def test_v2_takes_recordings_as_they_are_after_the_json(server: RunningServer, content_type: str) -> None:
+    raw = elements(recording(1.0), recording(1.5))
+    answer = binary(server, sized(len(raw), shape=2, id="17", parameters={"language": "en"}), raw, content_type=content_type).json()
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    assert (answer["id"], outputs["text"], outputs["language"], outputs["duration"]) == ("17", [SPOKEN] * 2, ["en"] * 2, [1.0, 1.5])
+
+
+def test_v2_gives_the_binary_outputs_that_a_binary_request_names(server: RunningServer) -> None:
+    raw = elements(recording(1.5))
+    answer = binary(server, sized(len(raw), outputs=[{"name": "text", "parameters": {"binary_data": True}}]), raw)
+    length = int(answer.headers["inference-header-content-length"])
+    assert answer.content[length + 4 :] == SPOKEN.encode()
+
+
+def test_v2_takes_a_header_about_nothing_but_json(server: RunningServer) -> None:
+    assert binary(server, {"inputs": [tensor(base64_recording(1.5))]}, b"").json()["outputs"][0]["data"] == [SPOKEN]
+
+
+CUT = elements(b"12345678")[:-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "after", "length", "words"),
+    [
+        (sized(12), b"", "0", "must be the length of the JSON"),
+        (sized(12), b"", "9999", "must be the length of the JSON"),
+        (sized(12), b"", "-3", "must be the length of the JSON"),
+        (sized(12), b"", "all", "must be the length of the JSON"),
+        (sized(12), elements(b"12345678"), "12", "are not the JSON of a V2 request"),
+        (b"\xff{}", b"", "", "are not the JSON of a V2 request"),
+        (b"[]", b"", "", "are not the JSON of a V2 request"),
+        (sized(11), elements(b"12345678"), "", "must be the 12 bytes after the JSON"),
+        (sized("12"), elements(b"12345678"), "", "must be the 12 bytes after the JSON"),
+        (sized(None), elements(b"12345678"), "", "are not the JSON of a V2 request"),
+        (sized(0), b"", "", "must be the 0 bytes after the JSON"),
+        ({"inputs": [tensor("YQ==", parameters={"binary_data_size": 12})]}, elements(b"12345678"), "", "in place of"),
+        ({"inputs": []}, b"", "", '"inputs" must hold one tensor'),
+        ({"inputs": sized(6)["inputs"] * 2}, elements(b"12345678"), "", '"inputs" must hold one tensor'),
+        (sized(len(CUT)), CUT, "", "does not hold the elements"),
+        (sized(12, shape=2), elements(b"12345678"), "", "does not hold the elements"),
+        (sized(4), elements(b""), "", "is empty"),
+        (sized(12, parameters={"speed": 2}), elements(b"12345678"), "", "speed"),
+    ],
+)
+def test_v2_refuses_binary_tensors_that_are_not_what_their_lengths_say(
+    server: RunningServer, body: dict[str, Any] | bytes, after: bytes, length: str, words: str
+) -> None:
+    assert words in refused(binary(server, body, after, length=length))
+
+
+def test_v2_refuses_a_binary_tensor_that_is_no_audio(server: RunningServer) -> None:
+    raw = elements(b"hemligheten")
+    assert "hemligheten" not in refused(binary(server, sized(len(raw)), raw), 415)
 
 
 def test_nobody_unloads_the_model_over_http(server: RunningServer) -> None:

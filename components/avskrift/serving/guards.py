@@ -18,7 +18,7 @@ from avskrift.serving.answers import OPENAI_PREFIXES, Refusal, answer_to
 from avskrift.serving.settings import Settings
 
 _OVERHEAD_BYTES = 64 << 10  # of a body besides the recording: form fields, boundaries, JSON around the base64
-_BINARY_TENSOR_HEADER = "inference-header-content-length"
+_BINARY_TENSOR_HEADER = b"inference-header-content-length"
 _CLOSED_PREFIX = "/v2/repository/"  # loading and unloading models is not for whoever reaches the port
 _PROTOCOLS = {"/transcriptions": "openai", "/translations": "openai", ":predict": "v1", "/infer": "v2"}  # by a path's end
 _LEFT = 499  # nginx's status for a client that closed its connection; it is counted, never sent
@@ -55,7 +55,7 @@ class Guards:
                 if protocol:
                     stack.enter_context(tracing.request(protocol, Headers(scope=scope)))
                     stack.enter_context(self._admission.spooled(self._size(scope), declared=_declared(scope) is not None))
-                if not await _while_there(_run(self._app, scope, client.receive, watch), client):
+                if not await _while_there(_run(self._app, _as_bytes(scope), client.receive, watch), client):
                     status = status or _LEFT
         except Exception as error:  # the last resort: nothing of it may reach the client or uvicorn's log
             response = answer_to(scope["path"], error)
@@ -67,11 +67,8 @@ class Guards:
                 metrics.REQUEST_SECONDS.observe(time.monotonic() - began)
 
     def _check(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
         if scope["path"].startswith(_CLOSED_PREFIX):
             raise Refusal(HTTPStatus.NOT_FOUND, "this server keeps the model that it was started with")
-        if _BINARY_TENSOR_HEADER in headers:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "binary tensors are not accepted; send the audio as base64 strings in JSON")
         if self._size(scope) > self._limit(scope):
             raise self._too_large()
 
@@ -140,6 +137,14 @@ async def _while_there(answering: Coroutine[Any, Any, None], client: _Client) ->
 
 async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
+
+
+def _as_bytes(scope: Scope) -> Scope:
+    """``scope``, which says that its body is no JSON where tensors follow the JSON; clients say that it is, or nothing."""
+    headers = dict(scope["headers"])
+    if _BINARY_TENSOR_HEADER not in headers or _protocol(scope) != "v2":
+        return scope
+    return {**scope, "headers": [*(headers | {b"content-type": b"application/octet-stream"}).items()]}
 
 
 def _declared(scope: Scope) -> int | None:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from kserve import InferInput, InferOutput, InferRequest, InferResponse
-from kserve.protocol.infer_type import to_http_parameters
+from kserve.protocol.infer_type import RequestedOutput, to_http_parameters
+from kserve.protocol.rest.v2_datamodels import InferenceRequest, RequestInput
+from pydantic import ValidationError
 
 from avskrift.errors import UsageError
 from avskrift.text.languages import check_language
@@ -22,6 +24,7 @@ AUDIO_INPUT = "audio"
 PARAMETERS = ("language", "task", "timestamps", "prompt")  # how a recording is to be transcribed, in V1 and in V2
 INSTANCE_FIELDS = (AUDIO_INPUT, *PARAMETERS)
 _BINARY_OUTPUT = "binary_data_output"  # of V2's extension for binary tensors; KServe reads it
+_ONE_TENSOR = '"inputs" must hold one tensor: {"name": "audio", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}'
 _V2_OUTPUTS = {"text": "BYTES", "language": "BYTES", "language_probability": "FP32", "duration": "FP32", "segments": "BYTES"}
 
 
@@ -59,8 +62,8 @@ def v1_answer(transcripts: Sequence[Transcript]) -> dict[str, Any]:
 def v2_recordings(request: InferRequest) -> list[Recording]:
     """The recordings of a V2 request: one BYTES tensor named ``audio``.
 
-    Its elements are base64 strings in JSON, which has no bytes, and the recordings' own bytes over gRPC. The request's
-    ``parameters`` may hold ``language``, ``task``, ``timestamps`` and ``prompt``; they hold for every element.
+    Its elements are base64 strings in JSON, which has no bytes, and the recordings' own bytes after the JSON and over gRPC. The
+    request's ``parameters`` may hold ``language``, ``task``, ``timestamps`` and ``prompt``; they hold for every element.
 
     Raises:
         UsageError: tensors that are not of this shape.
@@ -68,15 +71,56 @@ def v2_recordings(request: InferRequest) -> list[Recording]:
     """
     tensors = request.inputs
     if len(tensors) != 1 or tensors[0].name != AUDIO_INPUT or tensors[0].datatype != "BYTES":
-        raise UsageError('"inputs" must hold one tensor: {"name": "audio", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}')
+        raise UsageError(_ONE_TENSOR)
     _check_outputs(request)
     parameters = to_http_parameters(request.parameters or {})
     if not request.from_grpc:
         parameters.pop(_BINARY_OUTPUT, None)
     _refuse_unknown("parameters", parameters, PARAMETERS)
     options = _options("parameters", parameters)
-    named = _grpc_elements(tensors[0]) if request.from_grpc else _json_elements(tensors[0])
+    named = _bytes_elements(tensors[0]) if request.from_grpc or tensors[0].data is None else _json_elements(tensors[0])
     return [Recording(data=data, options=options, where=where) for where, data in named]
+
+
+def v2_binary_request(body: bytes, json_length: str, model_name: str) -> InferRequest:
+    """A V2 request whose tensor follows its JSON, as Triton's client sends it unless told otherwise.
+
+    KServe's own reading of these takes the elements for UTF-8, which a recording is not.
+
+    Raises:
+        UsageError: ``json_length``, the header's, or the tensor's ``binary_data_size`` are not the lengths of what is there.
+    """
+    length = int(json_length) if json_length.isascii() and json_length.isdigit() else 0
+    if not 0 < length <= len(body):
+        raise UsageError(
+            f"the header Inference-Header-Content-Length must be the length of the JSON that begins the {len(body)} bytes sent"
+        )
+    try:
+        told = _BinaryRequest.model_validate_json(body[:length])
+    except ValidationError as error:
+        raise UsageError(f"the first {length} bytes are not the JSON of a V2 request; see what the header's length counts") from error
+    if len(told.inputs) != 1:
+        raise UsageError(_ONE_TENSOR)
+    (tensor,), rest = told.inputs, body[length:]
+    size = (tensor.parameters or {}).get("binary_data_size", 0)
+    if size != len(rest) or (tensor.data is None) == (not rest):
+        raise UsageError(f'"binary_data_size" of the tensor must be the {len(rest)} bytes after the JSON, in place of "data"')
+    return InferRequest(
+        model_name=model_name,
+        infer_inputs=[InferInput(tensor.name, tensor.shape, tensor.datatype, tensor.data)],
+        request_id=told.id,
+        raw_inputs=[rest] if rest else None,
+        parameters=told.parameters,
+        request_outputs=[RequestedOutput(output.name, output.parameters or {}) for output in told.outputs or ()] or None,
+    )
+
+
+class _BinaryInput(RequestInput):  # type: ignore[misc]  # kserve has no types
+    data: list[Any] | None = None
+
+
+class _BinaryRequest(InferenceRequest):  # type: ignore[misc]
+    inputs: list[_BinaryInput]
 
 
 def v2_answer(request: InferRequest, transcripts: Sequence[Transcript], *, model_name: str, version: str) -> InferResponse:
@@ -124,8 +168,8 @@ def _json_elements(tensor: InferInput) -> list[tuple[str, bytes]]:
     return [(where, _base64(where, text)) for where, text in named]
 
 
-def _grpc_elements(tensor: InferInput) -> list[tuple[str, bytes]]:
-    """As :func:`_json_elements`, from ``raw_input_contents`` or ``bytes_contents``."""
+def _bytes_elements(tensor: InferInput) -> list[tuple[str, bytes]]:
+    """As :func:`_json_elements`, from bytes after the JSON, or gRPC's ``raw_input_contents`` or ``bytes_contents``."""
     try:
         recordings = list(tensor.as_numpy())
     except (struct.error, ValueError) as error:  # a length that is not true, or a shape that does not fit

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kserve import ModelServer
+from kserve import InferRequest, ModelServer
+from kserve.constants.constants import INFERENCE_CONTENT_LENGTH_HEADER
 from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.server import RESTServer, _RefreshingServer
+from kserve.protocol.rest.v2_datamodels import InferenceRequest
 
 from avskrift.errors import IntegrityError
 from avskrift.logs import Log
@@ -24,6 +26,7 @@ from avskrift.serving.grpc_server import OPTION as GRPC_OPTION
 from avskrift.serving.grpc_server import Certificate, GrpcServer, Inference
 from avskrift.serving.model import OpenTranscriber, TranscriptionModel
 from avskrift.serving.openapi import describe
+from avskrift.serving.payloads import v2_binary_request
 from avskrift.serving.routes import furnish
 from avskrift.serving.settings import Settings, from_environment
 from avskrift.whisper.package import ModelPackage, open_package
@@ -122,11 +125,17 @@ class _Server(ModelServer):  # type: ignore[misc]  # kserve has no types
 
 
 class _DataPlane(DataPlane):  # type: ignore[misc]  # kserve has no types
-    """KServe's, which also says which version of the registry's answers."""
+    """KServe's, which also says which version of the registry's answers, and takes recordings as binary tensors."""
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
         version = self.get_model_from_registry(model_name).version
         return {**await super().model_metadata(model_name), "versions": [version] if version else None}
+
+    def decode_inference_request(self, body: bytes | InferenceRequest, headers: dict[str, str], model_name: str) -> InferRequest:
+        length = headers.get(INFERENCE_CONTENT_LENGTH_HEADER)
+        if isinstance(body, bytes) and length is not None:
+            return v2_binary_request(body, length, model_name)
+        return super().decode_inference_request(body, headers, model_name)
 
 
 class _Rest(RESTServer):  # type: ignore[misc]  # kserve has no types
