@@ -5,6 +5,7 @@ The audio routes are under ``/v1/audio/`` too. ``/v1/models`` is KServe's.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -110,7 +111,8 @@ async def _read_file(form: FormData) -> bytes:
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise Refusal(HTTPStatus.BAD_REQUEST, "the field 'file' is missing or is no file; upload the recording there", param="file")
-    data = await file.read()
+    spool = getattr(file.file, "_file", None)  # getvalue() hands over what it holds, where read() would copy it
+    data = spool.getvalue() if isinstance(spool, io.BytesIO) else await file.read()
     await file.close()
     return data
 
