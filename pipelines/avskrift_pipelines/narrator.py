@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,12 @@ class Narrator:
     @contextlib.contextmanager
     def listening(self, log_file: Path) -> Iterator[None]:
         """Take over standard output, where kfp prints its own and the steps' output."""
-        with log_file.open("w", encoding="utf-8") as log, contextlib.redirect_stdout(_Tee(log, self)), warnings.catch_warnings():
+        with (
+            log_file.open("w", encoding="utf-8") as log,
+            _Tee(log, self) as tee,
+            contextlib.redirect_stdout(tee),
+            warnings.catch_warnings(),
+        ):
             # kfp warns that images and limits mean nothing here: true of every step, and no news to anybody.
             warnings.filterwarnings("ignore", module=r"kfp\..*")
             with self._bars or contextlib.nullcontext():
@@ -102,20 +108,28 @@ class Narrator:
 
 
 class _Tee(io.TextIOBase):
-    """Writes all to the log; hands each whole line to the narrator."""
+    """Writes all to the log, and hands it to the narrator, a line at a time: whole ones, though kfp's threads print side by side."""
 
     def __init__(self, log: TextIO, narrator: Narrator) -> None:
         self._log = log
         self._narrator = narrator
-        self._pending = ""
+        self._begun: dict[int, str] = {}  # by thread
+        self._lock = threading.RLock()
 
     def write(self, text: str) -> int:
-        self._log.write(text)
-        self._log.flush()
-        *lines, self._pending = (self._pending + text).split("\n")
-        for line in lines:
-            self._narrator.hear(line)
+        thread = threading.get_ident()
+        with self._lock:
+            *lines, self._begun[thread] = (self._begun.get(thread, "") + text).split("\n")
+            for line in lines:
+                self._log.write(f"{line}\n")
+                self._log.flush()
+                self._narrator.hear(line)
         return len(text)
 
+    def close(self) -> None:
+        if not self.closed:
+            self._log.write("".join(self._begun.values()))
+        super().close()
+
     def flush(self) -> None:
-        self._log.flush()
+        """A line is in the log once it is whole."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -44,3 +46,18 @@ def test_progress_is_told_with_and_without_a_known_end() -> None:
 
 def test_what_is_no_event_is_not_told() -> None:
     assert told("something.else step=x") == ""
+
+
+def test_lines_that_threads_print_side_by_side_are_each_whole(tmp_path: Path) -> None:
+    said, log = io.StringIO(), tmp_path / "run.log"
+    with Narrator(Console(file=said, force_terminal=False, width=120)).listening(log):
+        print("    2026-11-22T12:00:00.000Z info    step.started ", end="")
+        other = threading.Thread(target=print, args=("    2026-11-22T12:00:00.000Z info    step.started step=read_part_1",))
+        other.start()
+        other.join()
+        print("step=read_part_0")
+        print("a process that was killed amid a li", end="")
+    assert said.getvalue().split() == ["read_part_1", "read_part_0"]
+    first, second, third = log.read_text(encoding="utf-8").splitlines()
+    assert (first.split()[-1], second.split()[-1]) == ("step=read_part_1", "step=read_part_0")
+    assert third == "a process that was killed amid a li"
