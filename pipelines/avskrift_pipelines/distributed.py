@@ -9,21 +9,21 @@ from avskrift.steps.images import image
 from avskrift.steps.train_on_nodes.component import train_on_nodes
 from avskrift_pipelines import parameters, stages
 from avskrift_pipelines.form import Given, group, pipeline
-from avskrift_pipelines.placement import CONFIG_WITHOUT_TRAINING, knowing_its_run, place
+from avskrift_pipelines.placement import CONFIG_WITHOUT_WORKSPACE, knowing_its_run, place, with_keys
 
 _RETRIES = 3
 _LONGEST_HOURS = 24 * 31  # of the step that waits; the parameter train_hours ends training itself
 
 
 def _trained_on_nodes(given: Given, data: PipelineTask) -> PipelineTask:
-    """Its pod waits for the TrainJob and needs nothing; a new try goes on waiting for the same one."""
+    """Its pod waits for the TrainJob, whose nodes write to MLflow's run of this one; a new try goes on waiting for the same job."""
     task = train_on_nodes(
         dataset_uri=data.outputs["dataset_uri"],
         train_image=image("train"),
         options=given.training_options,
         **given.to(train_on_nodes),
     )
-    return place(knowing_its_run(task), "ops", hours=_LONGEST_HOURS, retries=_RETRIES)
+    return place(with_keys(knowing_its_run(task), given, "mlflow"), "ops", hours=_LONGEST_HOURS, retries=_RETRIES)
 
 
 @pipeline(
@@ -38,7 +38,7 @@ def _trained_on_nodes(given: Given, data: PipelineTask) -> PipelineTask:
     parameters.REGISTRY,
     parameters.SECRETS,
     parameters.DEPLOYMENT,
-    config=CONFIG_WITHOUT_TRAINING,
+    config=CONFIG_WITHOUT_WORKSPACE,
 )
 def distributed_pipeline(given: Given) -> None:
     """Fine-tunes on several nodes at once with Kubeflow Trainer; otherwise as the main pipeline, through the same gate to the endpoint."""

@@ -7,7 +7,7 @@ from kfp import dsl
 from avskrift.steps.record.component import record
 from avskrift_pipelines import parameters, stages
 from avskrift_pipelines.form import Given, Parameter, group, pipeline
-from avskrift_pipelines.placement import CONFIG_WITHOUT_TRAINING, acting, place, with_keys
+from avskrift_pipelines.placement import CONFIG_WITHOUT_WORKSPACE, acting, place, with_keys
 
 MEASURED = group(
     Parameter(
@@ -30,7 +30,7 @@ BASE_MODEL = Parameter(
     parameters.GATE,
     parameters.REGISTRY,
     parameters.SECRETS,
-    config=CONFIG_WITHOUT_TRAINING,
+    config=CONFIG_WITHOUT_WORKSPACE,
 )
 def evaluate_only_pipeline(given: Given) -> None:
     """Measures a model package on a dataset beside the model that serves, judges it by the gate and records it in MLflow."""

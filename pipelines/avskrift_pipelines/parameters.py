@@ -117,6 +117,9 @@ NODES = group(
         help="The account that the nodes' pods run as, as avskrift-train; empty for the namespace's default.",
     ),
 )
+TRAINING_OF_TRIALS = _worded(
+    TRAINING, checkpoints="s3://BUCKET/PREFIX for checkpoints; empty to begin a trial anew whose pod was replaced."
+)
 TRAINING_ON_NODES = _worded(TRAINING, checkpoints="s3://BUCKET/PREFIX for checkpoints; empty for a place below output.")
 OUTPUT = Parameter(
     name="output",
@@ -207,4 +210,12 @@ DEPLOYMENT = group(
     Parameter(name="watch_seconds", default=60.0, help="How long each stage is watched."),
     Parameter(name="max_error_rate", default=0.02, help="The share of failed answers above which the version before comes back."),
     Parameter(name="max_latency_ratio", default=2.0, help="How many times the latency of the version before is too slow."),
+    Parameter(
+        name="service_url",
+        default="",
+        help="Where deploy reaches the service, if the URL that KServe gives it does not resolve in the cluster; empty for KServe's.",
+    ),
+    Parameter(name="ready_timeout_seconds", default=0.0, help="What each wait for the service may take; 0 for 900, or 180 for local."),
+    Parameter(name="overwrite_drift", default=False, help="Overwrite what somebody else changed on the InferenceService."),
+    Parameter(name="grpc", default=False, help="Offer gRPC on port 8081 too; in standard mode alone."),
 )

@@ -41,12 +41,13 @@ _SECRETS: Mapping[Kind, tuple[str, tuple[str, ...]]] = {
     ),
 }
 
-# Of a whole run. The workspace keeps checkpoints while a pod is replaced, and goes with the run.
+# Of a whole run. The workspace keeps checkpoints while a pod is replaced, and goes with the run. One pod at a time writes to it;
+# Kubeflow refuses one that does not say who may.
 CONFIG = dsl.PipelineConfig(
-    workspace=dsl.WorkspaceConfig(size="50Gi"),
+    workspace=dsl.WorkspaceConfig(size="50Gi", kubernetes=dsl.KubernetesWorkspaceConfig({"accessModes": ["ReadWriteOnce"]})),
     ttl_seconds_after_finished=7 * _DAY,  # of the workflow in the cluster; Kubeflow's own record of the run stays
 )
-CONFIG_WITHOUT_TRAINING = dsl.PipelineConfig(ttl_seconds_after_finished=7 * _DAY)
+CONFIG_WITHOUT_WORKSPACE = dsl.PipelineConfig(ttl_seconds_after_finished=7 * _DAY)
 
 
 def place(task: PipelineTask, role: Role, *, cpu: str = "1", memory: str = "2Gi", hours: float = 1, retries: int = 2) -> PipelineTask:

@@ -9,7 +9,7 @@ from avskrift.steps.plan_sweep.component import plan_sweep
 from avskrift.steps.record_trial.component import record_trial
 from avskrift_pipelines import parameters, stages
 from avskrift_pipelines.form import Given, Parameter, but, group, pipeline
-from avskrift_pipelines.placement import CONFIG, acting, place, with_keys
+from avskrift_pipelines.placement import CONFIG_WITHOUT_WORKSPACE, acting, place, with_keys
 
 _NO_CHECKS = ""  # trials are compared by their error rates alone
 _SPLIT = "validation"
@@ -26,6 +26,7 @@ SWEEP = group(
     Parameter(name="max_trials", default=16, help="The most trials; more are refused before a GPU is used."),
 )
 _SIDE_BY_SIDE = 4  # trials; each has GPUs of its own
+_NO_WORKSPACE = ""  # a run has one, which most storage lets pods of one node write to, and trials are on many
 
 
 @pipeline(
@@ -33,14 +34,14 @@ _SIDE_BY_SIDE = 4  # trials; each has GPUs of its own
     parameters.RECORDINGS,
     group(parameters.REFRESH),
     SWEEP,
-    but(parameters.TRAINING, learning_rate=None, seed=None),
+    but(parameters.TRAINING_OF_TRIALS, learning_rate=None, seed=None),
     parameters.NODE,
     parameters.MEASURING,
     parameters.GATE,
     parameters.REGISTRY,
     parameters.SECRETS,
     parameters.DEPLOYMENT,
-    config=CONFIG,
+    config=CONFIG_WITHOUT_WORKSPACE,
 )
 def sweep_pipeline(given: Given) -> None:
     """Fine-tunes over base models, learning rates and seeds, picks by the validation split, and lets the best one through the gate."""
@@ -49,7 +50,7 @@ def sweep_pipeline(given: Given) -> None:
         dataset = data.outputs["dataset"]
         planned = place(plan_sweep(**given.to(plan_sweep)), "data")
         with dsl.ParallelFor(planned.output, name="trials", parallelism=_SIDE_BY_SIDE) as trial:
-            model = stages.trained(given, dataset, trial=trial)
+            model = stages.trained(given, dataset, trial=trial, workspace=_NO_WORKSPACE)
             package = stages.exported(model.outputs["model"], model.outputs["training"], dataset)
             compared = stages.measured(
                 given, package.outputs["package"], dataset, baseline_uri=trial.base_model, split=_SPLIT, checks=_NO_CHECKS

@@ -73,7 +73,9 @@ def test_what_stands_in_two_forms_has_one_meaning(name: str) -> None:
     main, own = (pipeline.component_spec.inputs for pipeline in (PIPELINES["fine_tune"], PIPELINES[name]))
     others = {"base_model"}  # what a model is compared with where none is trained
     if name == "distributed":
-        others |= {"checkpoints", "store_secret", *(one.name for one in parameters.NODES)}  # of several nodes, which have no workspace
+        others |= {"store_secret", *(one.name for one in parameters.NODES)}
+    if name in ("distributed", "sweep"):
+        others |= {"checkpoints"}  # of several nodes, which have no workspace
     for parameter in set(main) & set(own) - others:
         assert own[parameter].description == main[parameter].description
         assert own[parameter].default == main[parameter].default
@@ -165,10 +167,8 @@ def test_a_step_holds_the_credentials_that_it_needs_and_no_others(name: str) -> 
         "find-baseline": {"store_secret", "mlflow_secret"},
         "register": {"store_secret", "mlflow_secret"},
     }
-    needed |= {step: {"mlflow_secret"} for step in ("reject", "record", "record-trial", "deploy", "finalize")}
+    needed |= {step: {"mlflow_secret"} for step in ("reject", "record", "record-trial", "deploy", "finalize", "train-on-nodes")}
     for step in _containers(name):
-        if step == "train-on-nodes":  # it hands the nodes a Secret's name
-            continue
         secrets = _platform(name)["deploymentSpec"]["executors"][f"exec-{step}"].get("secretAsEnv", [])
         assert all(secret["optional"] for secret in secrets)
         named = {secret["secretNameParameter"]["componentInputParameter"].removeprefix("pipelinechannel--") for secret in secrets}
@@ -178,6 +178,18 @@ def test_a_step_holds_the_credentials_that_it_needs_and_no_others(name: str) -> 
 @pytest.mark.parametrize("name", _NAMES)
 def test_what_a_run_leaves_in_the_cluster_goes_by_itself(name: str) -> None:
     assert int(_platform(name)["pipelineConfig"]["resourceTtlOnCompletion"]) > 0
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_only_a_run_that_trains_in_one_pod_has_a_workspace_and_says_who_may_write_to_it(name: str) -> None:
+    workspace = _platform(name)["pipelineConfig"].get("workspace")
+    placeholder = "{{$.workspace_path}}" in (_COMMITTED / f"{name}.yaml").read_text(encoding="utf-8")
+    if name in ("fine_tune", "retrain"):
+        assert placeholder
+        assert workspace["kubernetes"]["pvcSpecPatch"] == {"accessModes": ["ReadWriteOnce"]}  # KFP refuses a workspace without
+    else:
+        assert not placeholder
+        assert workspace is None
 
 
 @pytest.mark.parametrize("name", ["fine_tune", "sweep", "retrain"])

@@ -123,6 +123,15 @@ def test_an_older_result_is_replaced_and_what_dead_runs_left_half_written_is_swe
     assert list((home() / "checkpoints").iterdir()) == [], "by default checkpoints go to the state folder"
 
 
+def test_checkpoints_that_could_not_be_kept_are_told_before_anything_is_read(fine_tuned: fine_tuning.Config, tmp_path: Path) -> None:
+    (tmp_path / "volume").write_text("no folder")
+    config = replace(fine_tuned, dataset=tmp_path / "not there", out=tmp_path / "model", report=tmp_path / "report")
+    with pytest.raises(
+        StorageError, match=r"checkpoints cannot be kept in .*volume/checkpoints \(Not a directory, as user \d+\); name a folder"
+    ):
+        fine_tuning.run(replace(config, checkpoints=tmp_path / "volume" / "checkpoints"))
+
+
 @pytest.mark.parametrize("taken", ["out", "report"])
 def test_a_folder_of_somebody_elses_files_is_never_replaced(fine_tuned: fine_tuning.Config, tmp_path: Path, taken: str) -> None:
     config = replace(fine_tuned, out=tmp_path / "out", report=tmp_path / "report")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from avskrift.errors import UsageError
+from avskrift.errors import StorageError, UsageError
 from avskrift.storage.atomic import make_folder
 from avskrift.storage.door import fetch, local_path
 from avskrift.storage.paths import home
@@ -50,6 +52,26 @@ def target(place: str | Path) -> Target:
     if folder is None:
         raise UsageError(f"{place}: results cannot be put there; give a folder or s3://BUCKET/PREFIX")
     return Target(folder)
+
+
+def check_writable(place: str | Path) -> None:
+    """Return if checkpoints can be kept at ``place``; a store is asked when the first is sent.
+
+    Raises:
+        StorageError: a folder that cannot be made or written to, as a volume that belongs to root.
+    """
+    folder = local_path(str(place))
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"checkpoints cannot be kept in {folder} ({error.strerror}, as user {os.getuid()}); "
+            "name a folder that this user may write to, or s3://BUCKET/PREFIX"
+        ) from error
 
 
 def source_folder(place: str | Path) -> Path:

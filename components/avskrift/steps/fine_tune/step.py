@@ -14,7 +14,7 @@ from avskrift.corpus.dataset import Dataset, open_dataset
 from avskrift.registry.live import open_live
 from avskrift.steps.boundary import RUN_ID_VARIABLE
 from avskrift.steps.fine_tune.launch import run_on_all
-from avskrift.steps.fine_tune.places import as_s3, one_at_a_time, source_folder, target
+from avskrift.steps.fine_tune.places import as_s3, check_writable, one_at_a_time, source_folder, target
 from avskrift.storage.atomic import atomic_file, atomic_folder, refuse_to_replace, sweep
 from avskrift.storage.manifest import digest_folder, manifest_digest
 from avskrift.storage.paths import home
@@ -108,6 +108,8 @@ def run(config: Config) -> Result:
     out, report = model_target.folder, report_target.folder
     refuse_to_replace(out, unless=_MODEL_FILE)
     refuse_to_replace(report, unless=TRAINING_FILE)
+    place = config.checkpoints or home() / "checkpoints"
+    check_writable(place)  # now: the first checkpoint is written after minutes on a GPU
     dataset, base = _inputs(config, world)
     training = replace(config.training, language=check_language(dataset.description.language))
     processes = processes_here(training)
@@ -116,7 +118,6 @@ def run(config: Config) -> Result:
 
     base_sha256 = manifest_digest(digest_folder(base))
     job = job_digest(base_sha256, dataset.description.fingerprint, training)
-    place = config.checkpoints or home() / "checkpoints"
     checkpoints = Checkpoints(place, job, keep=training.checkpoints_kept)
     os.environ.setdefault(_COMPILED_VARIABLE, str(home() / "compiled"))  # where a second try finds what the first compiled
     with _written(out, report, world) as folder, _tracker(config, job, world) as tracker:
