@@ -18,6 +18,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 _NAMESPACES = {"kind": "kubeflow"}  # where Kubeflow Pipelines standalone lives, and its runs with it
 _PREDICTORS_OWN = {"component": "predictor"}
+DRIVER = {"pipelines.kubeflow.org/v2_component": "true"}  # Kubeflow gives every pod of a run this, and what runs before a step no role
 
 Manifest = dict[str, Any]
 
@@ -66,8 +67,10 @@ def own_pods(case: str) -> Iterator[tuple[str, dict[str, str], Manifest]]:
 def known_pods(case: str) -> dict[str, dict[str, str]]:
     """Labels of all pods that the chart is about, by a short name: its own, the steps that Kubeflow starts, KServe's predictors."""
     own = {labels["app.kubernetes.io/component"]: labels for _, labels, _ in own_pods(case)}
-    steps = {role: {"pipelines.kubeflow.org/v2_component": "true", "avskrift/role": role} for role in ("data", "train", "serving", "ops")}
-    return {**own, **steps, "predictor": predictor_labels(values(case)["endpoint"]["name"])}
+    steps = {role: {**DRIVER, "avskrift/role": role} for role in ("data", "train", "serving", "ops")}
+    predictor = predictor_labels(values(case)["endpoint"]["name"])
+    knative = {**predictor, "serving.knative.dev/revision": f"{values(case)['endpoint']['name']}-predictor-00001"}
+    return {**own, **steps, "predictor": predictor, "knative-predictor": knative}
 
 
 def predictor_labels(service: str) -> dict[str, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from rendering import CASES, case_manifests, known_pods, manifests, namespace, of_kind, own_pods, predictor_labels, values
+from rendering import CASES, DRIVER, Manifest, case_manifests, known_pods, manifests, namespace, of_kind, own_pods, predictor_labels, values
 
 _COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
 _SECRET_NAME = re.compile(r"(?i)password|passwd|secret|token|credential|api_?key|access_?key")
@@ -137,12 +138,17 @@ FLOWS = [
     ("train", "predictor", 8080, False),
     ("predictor", "predictor", 8080, False),
     ("ops", "predictor", 9999, False),
+    ("ops", "knative-predictor", 8012, False),
+    ("data", "knative-predictor", 8012, False),
     ("train", "train", 29500, True),
     ("data", "train", 29500, False),
     ("ops", "mlflow", 5000, True),
     ("train", "mlflow", 5000, True),
-    ("data", "mlflow", 5000, False),
-    ("serving", "mlflow", 5000, False),
+    ("data", "mlflow", 5000, True),
+    ("serving", "mlflow", 5000, True),
+    ("driver", "mlflow", 5000, True),
+    ("driver", "postgresql", 5432, False),
+    ("driver", "predictor", 8080, False),
     ("predictor", "mlflow", 5000, False),
     ("test", "mlflow", 5000, False),
     ("mlflow", "postgresql", 5432, True),
@@ -163,10 +169,83 @@ FLOWS = [
 
 @pytest.mark.parametrize("case", CASES)
 def test_pods_reach_whom_they_need_and_both_ends_deny_all_others(case: str) -> None:
-    pods = known_pods(case)
+    pods = {**known_pods(case), "driver": DRIVER}
     flows = [flow for flow in FLOWS if flow[0] in pods and flow[1] in pods]
     found = {(source, target, port): _ends(case, pods[source], pods[target], port) for source, target, port, _ in flows}
-    assert found == {(source, target, port): (allowed, allowed) for source, target, port, allowed in flows}
+    wanted = {(source, target, port): (allowed, allowed) for source, target, port, allowed in flows}
+    if values(case)["networkPolicy"]["scope"] == "ours":  # no policy is about drivers there: they leave for where they like
+        wanted |= {flow: (True, enters) for flow, (_, enters) in wanted.items() if flow[0] == "driver"}
+    assert found == wanted
+
+
+@pytest.mark.parametrize("labels", [DRIVER, {**DRIVER, "avskrift/role": "data"}], ids=["driver", "launcher in a step without MLflow"])
+def test_kubeflows_mlflow_plugin_reaches_an_mlflow_elsewhere(labels: dict[str, str]) -> None:
+    found = manifests({"networkPolicy": {"mlflow": {"peers": [_ELSEWHERE], "ports": [5055]}}})
+    assert 5055 in _open_ports(found, labels, "egress", _ELSEWHERE)
+
+
+def test_deploy_and_the_helm_test_reach_the_gateway_that_the_values_name_and_nobody_else_does() -> None:
+    found = manifests({"networkPolicy": {"gateway": {"peers": [_ELSEWHERE]}}})
+    reached = {name: _open_ports(found, labels, "egress", _ELSEWHERE) for name, labels in known_pods("defaults").items()}
+    everywhere = {80, 443, 8080, 8081, 8443, 10080, 10443}  # Istio's, Kourier's and Envoy Gateway's pods
+    assert reached == {name: everywhere if name in {"ops", "test"} else set() for name in reached}
+    narrow = manifests({"networkPolicy": {"gateway": {"peers": [_ELSEWHERE], "ports": [10080]}}})
+    assert _open_ports(narrow, known_pods("defaults")["ops"], "egress", _ELSEWHERE) == {10080}
+
+
+def test_without_a_gateway_no_rule_is_about_one() -> None:
+    ports = {port for policy in of_kind("defaults", "NetworkPolicy") for rule in policy["spec"].get("egress", ()) for port in _ports(rule)}
+    assert not {80, 8443, 10080} & ports
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in {"defaults", "kserve-only"}])
+def test_the_values_of_a_cluster_where_pipelines_deploy_name_its_gateway(case: str) -> None:
+    (gateway,) = values(case)["networkPolicy"]["gateway"]["peers"]
+    assert _open_ports(case_manifests(case), known_pods(case)["ops"], "egress", gateway)
+    assert 8080 in _open_ports(case_manifests(case), known_pods(case)["predictor"], "ingress", gateway)
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+@pytest.mark.parametrize("name", ["gateway", "clients"])
+def test_requests_reach_a_predictor_by_knatives_ports_where_knative_runs_it_and_else_by_its_own(name: str, mode: str) -> None:
+    service = {"create": True, "storageUri": "s3://a/b", "deploymentMode": mode}
+    found = manifests(
+        {
+            "serving": {"grpc": False},
+            "endpoint": {"inferenceService": service},
+            "networkPolicy": {name: {"peers": [_ELSEWHERE], **({"ports": [80]} if name == "gateway" else {})}},
+        }
+    )
+    pods = known_pods("defaults")
+    assert _open_ports(found, pods["predictor"], "ingress", _ELSEWHERE) == {8080}
+    assert _open_ports(found, pods["knative-predictor"], "ingress", _ELSEWHERE) == {8080, 8012, 8013, 8112}
+    assert _open_ports(found, {**pods["knative-predictor"], **predictor_labels("another")}, "ingress", _ELSEWHERE) == set()
+
+
+def test_knatives_activator_and_autoscaler_reach_its_queue_proxy_alone() -> None:
+    knative = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "knative-serving"}}}
+    found, pods = case_manifests("defaults"), known_pods("defaults")
+    assert _open_ports(found, pods["knative-predictor"], "ingress", knative) == {8012, 8013, 8112, 9090}
+    assert _open_ports(found, pods["predictor"], "ingress", knative) == set()
+    moved = manifests({"networkPolicy": {"knative": {"peers": [_ELSEWHERE]}}})
+    assert _open_ports(moved, pods["knative-predictor"], "ingress", knative) == set()
+    assert _open_ports(moved, pods["knative-predictor"], "ingress", _ELSEWHERE) == {8012, 8013, 8112, 9090}
+
+
+def test_prometheus_reads_the_queue_proxys_figures_too() -> None:
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    pods = known_pods("defaults")
+    assert _open_ports(case_manifests("defaults"), pods["predictor"], "ingress", monitoring) == {8080}
+    assert _open_ports(case_manifests("defaults"), pods["knative-predictor"], "ingress", monitoring) == {8080, 9090, 9091}
+
+
+def test_where_nobody_is_named_nobody_is_let_in() -> None:
+    nobody: dict[str, Any] = {name: {"peers": []} for name in ("gateway", "clients", "knative", "prometheus")}
+    nobody["gateway"]["ports"] = [80]
+    found = [manifest["spec"] for manifest in manifests({"networkPolicy": nobody}) if manifest["kind"] == "NetworkPolicy"]
+    assert all(rule["from"] for policy in found for rule in policy.get("ingress", ())), "a rule without a source lets everyone in"
+    for name in ("predictor", "knative-predictor"):
+        assert _open_ports(manifests({"networkPolicy": nobody}), known_pods("defaults")[name], "ingress", _ELSEWHERE) == set()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -175,7 +254,7 @@ def test_the_internet_is_reached_only_where_the_values_say_so_and_never_by_ops_o
     for name, labels in known_pods(case).items():
         rules = [rule for policy in _policies(case, labels) for rule in policy.get("egress", ())]
         public = any(_is_public(peer["ipBlock"]) for rule in rules for peer in rule.get("to", ()) if "ipBlock" in peer)
-        assert public == (allowed and name in {"data", "train", "serving", "predictor"}), name
+        assert public == (allowed and name in {"data", "train", "serving", "predictor", "knative-predictor"}), name
         assert all(rule.get("to") for rule in rules), "a rule without a destination lets everything out"
 
 
@@ -191,7 +270,7 @@ def test_budget_monitor_and_autoscaler_are_about_the_endpoint(case: str) -> None
     service = values(case)["endpoint"]["name"]
     for manifest in of_kind(case, "PodDisruptionBudget", "ServiceMonitor"):
         selected = [name for name, labels in known_pods(case).items() if _selects(manifest["spec"]["selector"], labels)]
-        assert selected == ["predictor"]
+        assert selected == ["predictor", "knative-predictor"]
         assert not _selects(manifest["spec"]["selector"], predictor_labels(f"{service}-other"))
     for manifest in of_kind(case, "HorizontalPodAutoscaler", "ScaledObject"):
         assert manifest["spec"]["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{service}-predictor"}
@@ -213,13 +292,28 @@ def test_the_labels_that_pipelines_give_their_steps_are_those_that_policies_sele
     assert {step: label for step, (_, label) in roles.items()} == {step: image for step, (image, _) in roles.items()}
 
 
+_ELSEWHERE = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "elsewhere"}}}
+
+
+def _open_ports(found: Iterable[Manifest], labels: dict[str, str], direction: str, peer: dict[str, Any]) -> set[int]:
+    """On which ports a pod with these labels may reach a peer of another namespace (egress), or be reached from there (ingress)."""
+    policies = [manifest["spec"] for manifest in found if manifest["kind"] == "NetworkPolicy"]
+    rules = [rule for policy in policies if _selects(policy["podSelector"], labels) for rule in policy.get(direction, ())]
+    return {port for rule in rules if peer in rule["to" if direction == "egress" else "from"] for port in _ports(rule)}
+
+
+def _ports(rule: dict[str, Any]) -> list[int]:
+    return [entry["port"] for entry in rule.get("ports", ())]
+
+
 def _policies(case: str, labels: dict[str, str]) -> list[dict[str, Any]]:
     return [policy["spec"] for policy in of_kind(case, "NetworkPolicy") if _selects(policy["spec"]["podSelector"], labels)]
 
 
 def _ends(case: str, source: dict[str, str], target: dict[str, str], port: int) -> tuple[bool, bool]:
     """Whether a connection may leave one pod, and whether it may enter the other; both are in the release's namespace."""
-    leaves = any(_lets(rule, "to", target, port) for policy in _policies(case, source) for rule in policy.get("egress", ()))
+    outward = [policy for policy in _policies(case, source) if "Egress" in policy["policyTypes"]]
+    leaves = not outward or any(_lets(rule, "to", target, port) for policy in outward for rule in policy.get("egress", ()))
     enters = any(_lets(rule, "from", source, port) for policy in _policies(case, target) for rule in policy.get("ingress", ()))
     return leaves, enters
 

@@ -77,6 +77,32 @@ def test_the_notes_name_the_endpoint_and_how_to_try_it(case: str) -> None:
     assert f"helm test avskrift --namespace {namespace(case)}" in notes
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_no_claim_is_made_that_nobody_mounts_unless_it_is_asked_for(case: str) -> None:
+    assert of_kind(case, "PersistentVolumeClaim") == []
+
+
+def test_a_claim_that_is_asked_for_is_kept_and_the_notes_say_that_no_pipeline_mounts_it() -> None:
+    asked = {"workspace": {"enabled": True, "size": "10Gi", "accessModes": ["ReadWriteMany"]}}
+    (claim,) = (manifest for manifest in manifests(asked) if manifest["kind"] == "PersistentVolumeClaim")
+    kubernetes_validate.validate(claim, _KUBERNETES, strict=True)
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert claim["spec"] == {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
+    assert f"The claim {claim['metadata']['name']} is there. No pipeline mounts it" in texts(asked)["NOTES.txt"]
+    mounted = [volume for path in _PIPELINES.glob("*.yaml") for volume in re.findall(r"pvcMount|pvcName", path.read_text(encoding="utf-8"))]
+    assert mounted == [], "then the notes and the value's comment are wrong"
+
+
+@pytest.mark.parametrize("named", ["gateway", "clients"])
+def test_the_notes_say_who_cannot_call_the_endpoint_until_a_gateway_is_named(named: str) -> None:
+    assert "No gateway is named (networkPolicy.gateway.peers)" in texts({})["NOTES.txt"]
+    assert "Nobody but ops and the helm test may call the endpoint" in texts({})["NOTES.txt"]
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateways"}}}
+    notes = texts({"networkPolicy": {named: {"peers": [peer]}}})["NOTES.txt"]
+    assert ("No gateway is named" in notes) == (named == "clients")
+    assert "Nobody but ops" not in notes
+
+
 def test_the_defaults_are_the_reviewed_ones() -> None:
     rendered = "".join(f"# {name}\n{text.strip()}\n\n" for name, text in texts({}).items())
     assert rendered == _golden("defaults.yaml", rendered)
@@ -132,7 +158,7 @@ def test_names_that_yaml_would_read_as_something_else_stay_names(name: str) -> N
             "secrets": {"objectStore": name, "hub": f"{name}-hub"},
             "endpoint": {"name": word, "inferenceService": {"create": True, "storageUri": "s3://a/b"}},
             "fullnameOverride": word,
-            "workspace": {"storageClass": name},
+            "workspace": {"enabled": True, "storageClass": name},
             "mlflow": {"enabled": True, "postgresql": {"existingSecret": name, "storageClass": name}, "bucket": "123"},
             "quota": {"enabled": True, "hard": {"pods": 10}},
         },

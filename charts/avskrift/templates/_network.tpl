@@ -15,6 +15,15 @@ ports:
 {{- end -}}
 {{- end -}}
 
+{{- /* One ingress rule for whom values name; none where they name nobody, since a rule without anybody lets in all: (dict "peers" PEERS "ports" PORTS). */ -}}
+{{- define "avskrift.ingressFrom" -}}
+{{- if .peers -}}
+- from:
+    {{- toYaml .peers | nindent 4 }}
+  {{- include "avskrift.ports" .ports | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
 {{- /* One egress rule to a pod of this chart: (dict "root" $ "component" NAME "port" NUMBER). */ -}}
 {{- define "avskrift.egressToOurs" -}}
 - to:
@@ -58,23 +67,32 @@ ports:
 {{- end -}}
 {{- end -}}
 
-{{- define "avskrift.egressPredictor" -}}
+{{- /* The ways to the endpoint: straight to its pods, and through the gateway, where its URL leads and a canary is split. */ -}}
+{{- define "avskrift.egressEndpoint" -}}
 - to:
     - podSelector:
         matchLabels:
           {{- include "avskrift.predictorLabels" . | nindent 10 }}
   {{- include "avskrift.ports" (include "avskrift.predictorPorts" . | fromJsonArray) | nindent 2 }}
+{{- with include "avskrift.egressTo" .Values.networkPolicy.gateway }}
+{{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "avskrift.predictorPorts" -}}
 {{- if .Values.serving.grpc }}[8080, 8081]{{ else }}[8080]{{ end -}}
 {{- end -}}
 
+{{- /* What Kubeflow labels every pod of a run with: the steps, and the drivers before them. */ -}}
+{{- define "avskrift.kubeflowPods" -}}
+pipelines.kubeflow.org/v2_component: "true"
+{{- end -}}
+
 {{- /* The pods of a pipeline's steps. Kubeflow labels all of them; where it runs in the same namespace only ours are meant. */ -}}
 {{- define "avskrift.stepSelector" -}}
 {{- if eq .Values.networkPolicy.scope "namespace" -}}
 matchLabels:
-  pipelines.kubeflow.org/v2_component: "true"
+  {{- include "avskrift.kubeflowPods" . | nindent 2 }}
 {{- else -}}
 matchExpressions:
   - key: avskrift/role
