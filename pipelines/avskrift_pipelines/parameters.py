@@ -70,7 +70,7 @@ TRAINING: Group = _options(TrainingConfig, *_TURNED) + group(
     Parameter(
         name="checkpoints",
         default="",
-        help="s3://BUCKET/PREFIX or a folder on a mounted volume; empty for the run's own workspace, which goes with the run.",
+        help="s3://BUCKET/PREFIX for checkpoints, or a folder of this machine; empty for the run's own workspace, which goes with the run.",
     ),
 )
 
