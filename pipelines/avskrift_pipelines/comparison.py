@@ -102,9 +102,9 @@ def compare(runs: Sequence[RunRecord]) -> Comparison:
 
 
 def differing_parameters(runs: Sequence[RunRecord]) -> list[str]:
-    """Names of the parameters that are not the same in all ``runs``."""
+    """Names of the parameters that are not the same in all ``runs`` that have them: one that failed early has recorded few."""
     names = sorted({name for run in runs for name in run.parameters})
-    return [name for name in names if len({run.parameters.get(name) for run in runs}) > 1]
+    return [name for name in names if len({run.parameters[name] for run in runs if name in run.parameters}) > 1]
 
 
 def letter(place: int) -> str:

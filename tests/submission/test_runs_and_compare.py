@@ -286,12 +286,28 @@ def test_a_sweep_is_sorted_by_validation_wer(recorded: Recorded, runs: RecordedR
     assert "epochs" not in printed, "it is the same in all"
 
 
+def test_a_trial_that_failed_early_makes_no_columns_and_steps_are_no_trials(
+    recorded: Recorded, runs: RecordedRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (experiment,) = {recorded.client.get_run(recorded.sweep).info.experiment_id}
+    record(recorded.client, experiment, 3, figures={}, labels={PARENT_RUN: recorded.sweep}, learning_rate=8e-5)
+    record(recorded.client, experiment, 3, figures={}, labels={PARENT_RUN: recorded.sweep, tags.CHILD: "plan_sweep"}, max_trials=16)
+    compare(["sweep"], sweep=True)
+    printed = capsys.readouterr().out
+    assert "4 runs, lowest validation WER first" in printed
+    assert "epochs" not in printed
+    assert "max_trials" not in printed
+    record(recorded.client, experiment, 3, figures={}, labels={PARENT_RUN: recorded.first, tags.CHILD: "prepare"}, max_clips=16)
+    with pytest.raises(UsageError, match="no trials inside"):
+        compare([_FIRST], sweep=True)
+
+
 def test_what_cannot_be_compared_is_refused(recorded: Recorded, runs: RecordedRuns) -> None:
     with pytest.raises(UsageError, match="takes two runs or more"):
         compare([_FIRST])
     with pytest.raises(UsageError, match="named twice"):
         compare([_FIRST, recorded.first])
-    with pytest.raises(UsageError, match="no runs inside"):
+    with pytest.raises(UsageError, match="no trials inside"):
         compare([_FIRST], sweep=True)
     with pytest.raises(UsageError, match="takes two runs or more"):
         compare([_FIRST, _SECOND], sweep=True)

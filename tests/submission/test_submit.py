@@ -104,6 +104,14 @@ def test_nothing_is_sent_where_a_parameter_is_refused(kfp: Replay, submit: Comma
     assert kfp.asked == []
 
 
+def test_nothing_of_ours_is_sent_that_a_step_would_refuse(kfp: Replay, avskrift: Command) -> None:
+    for given, words in (("max_wer=100", "a fraction from 0 to 1"), ('training_options={"nope": 1}', "no training option")):
+        refused = avskrift("submit", "fine_tune", "--host", kfp.url, "--param", given)
+        assert refused.returncode == 2
+        assert words in sentence(refused)
+    assert kfp.asked == []
+
+
 def test_a_run_that_fails_ends_the_command_with_its_own_code_and_what_the_step_said(kfp: Replay, submit: Command) -> None:
     kfp.ends_as = "FAILED"
     failed = submit()

@@ -16,7 +16,16 @@ import yaml
 from evaluations import evaluation as complete_evaluation
 
 from avskrift.corpus.dataset import Clip, clip_table
-from avskrift.errors import DatasetError, EvaluationError, IntegrityError, LanguageError, ModelUnavailableError, PackageError, UsageError
+from avskrift.errors import (
+    DatasetError,
+    EvaluationError,
+    IntegrityError,
+    LanguageError,
+    ModelUnavailableError,
+    PackageError,
+    StorageError,
+    UsageError,
+)
 from avskrift.evaluation.check_names import CHECKS
 from avskrift.evaluation.clip_audio import read_audio
 from avskrift.evaluation.clip_results import read_clip_results
@@ -104,6 +113,20 @@ def changed(config: Config, **changes: Any) -> Config:
 
 def leftovers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in ("dataset", "candidate", "baseline", "avskrift-home"))
+
+
+def test_what_evaluate_did_not_write_is_never_replaced(config: Config, dataset: Path) -> None:
+    Path(config.out).mkdir()
+    (Path(config.out) / "important.txt").write_text("mine", encoding="utf-8")
+
+    def never(*_: Any, **__: Any) -> Any:
+        pytest.fail("it is refused before any clip is transcribed")
+
+    with pytest.raises(StorageError, match=r"evaluation holds files and no evaluation\.json"):
+        run_with(config, never)
+    with pytest.raises(StorageError, match=r"holds files and no evaluation\.json"):
+        run_with(changed(config, out=dataset), never)
+    assert (Path(config.out) / "important.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_the_folder_holds_the_evaluation_the_clips_and_the_report(config: Config) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from evaluations import BASELINE, CANDIDATE, changed, clip_results, evaluation, write_evaluation
 
-from avskrift.errors import UsageError
+from avskrift.errors import StorageError, UsageError
 from avskrift.evaluation.clip_audio import write_audio
 from avskrift.evaluation.decision_file import read_decision
 from avskrift.evaluation.policy import Policy
@@ -94,6 +94,16 @@ def test_a_second_decision_replaces_the_first(tmp_path: Path) -> None:
     assert read_decision(tmp_path / "decision").verdict == second.verdict == "rejected"
     assert sorted(file.name for file in second.folder.iterdir()) == FILES
     assert all(digest(second.folder / name) != seen[name] for name in FILES)
+
+
+def test_another_steps_report_is_never_replaced(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "evaluation")
+    (tmp_path / "decision").mkdir()
+    (tmp_path / "decision" / "report.html").write_text("of a dataset", encoding="utf-8")
+    with pytest.raises(StorageError, match=r"decision holds files and no decision\.json"):
+        decided(tmp_path)
+    assert [file.name for file in (tmp_path / "decision").iterdir()] == ["report.html"]
+    assert (tmp_path / "decision" / "report.html").read_text(encoding="utf-8") == "of a dataset"
 
 
 def digest(path: Path) -> str:

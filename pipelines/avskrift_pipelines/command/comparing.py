@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from avskrift.errors import UsageError
+from avskrift.registry import tags
 from avskrift_pipelines.command.output import JsonFlag, print_result
 from avskrift_pipelines.command.steps import Tracking
 
@@ -49,9 +50,10 @@ def compare(
         raise UsageError("MLflow has no runs here yet; name the server that has with --tracking-uri")
     found = [recorded.find(reference) for reference in runs]
     if sweep:
-        children = recorded.children(found[0])
+        # Of a run that is no sweep's the steps are inside, which have nothing in common to be compared by.
+        children = [one for one in recorded.children(found[0]) if tags.TRIAL in one.tags or tags.CHILD not in one.tags]
         if not children:
-            raise UsageError(f"no runs inside {runs[0]}; name a sweep's run, or give two runs without --sweep")
+            raise UsageError(f"no trials inside {runs[0]}; name a sweep's run, or give two runs without --sweep")
         _print_sweep(children, as_json=json_)
         return
     if len({run.run_id for run in found}) < len(found):

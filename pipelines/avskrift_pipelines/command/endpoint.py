@@ -32,10 +32,12 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model in the foreground until Ctrl-C. KServe's protocols and OpenAI's audio route."""
+    from avskrift.serving.__main__ import leave
     from avskrift.serving.server import serve as run_server
     from avskrift.whisper.export import as_package
 
     run_server(as_package(package).folder, name=name, host=host, port=port, grpc_port=grpc_port)
+    leave(0)
 
 
 def stop(json_: JsonFlag = False) -> None:

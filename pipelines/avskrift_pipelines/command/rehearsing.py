@@ -24,6 +24,7 @@ def run_pipeline(
     The endpoint is a local one, and training takes what this machine has. `avskrift run` is the main pipeline with options of its own.
     """
     from avskrift_pipelines.compiled import PIPELINES
+    from avskrift_pipelines.meaning import check_meaning
     from avskrift_pipelines.pipeline_source import read_pipeline
     from avskrift_pipelines.run_parameters import read_parameters
 
@@ -31,7 +32,10 @@ def run_pipeline(
     if name not in PIPELINES:
         raise UsageError(f"no pipeline {pipeline!r}; there are {', '.join(sorted(PIPELINES))}")
     form = read_pipeline(name).form
+    if name == "distributed":
+        raise UsageError("distributed needs a cluster with Kubeflow Trainer; send it there with `avskrift submit`, or take fine_tune here")
     given = _on_this_machine(form) | read_parameters(form, param, params_file)
+    check_meaning(form, given)
     from avskrift_pipelines.local import run_locally
     from avskrift_pipelines.narrator import Narrator
 

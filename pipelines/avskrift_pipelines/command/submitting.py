@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from avskrift_pipelines.submission import Submitted
 
 _WAITING = "Waiting"
+_OURS = "avskrift-"  # as our pipelines' names begin; another's parameters may mean something else
 
 
 @with_server_options
@@ -50,6 +51,7 @@ def submit(
     Parameters are held against the pipeline's form before anything is sent. Ctrl-C leaves the run going.
     """
     from avskrift_pipelines.command.following import Look, as_json, follow_to_the_end, links
+    from avskrift_pipelines.meaning import check_meaning
     from avskrift_pipelines.pipeline_source import read_pipeline
     from avskrift_pipelines.run_links import mlflow_link
     from avskrift_pipelines.run_parameters import read_parameters
@@ -58,6 +60,8 @@ def submit(
 
     source = read_pipeline(pipeline, caching=cache)
     parameters = read_parameters(source.form, param, params_file)
+    if source.name.startswith(_OURS):
+        check_meaning(source.form, parameters)
     if experiment and "experiment" in source.form:
         parameters.setdefault("experiment", experiment)
     wish = Wish(

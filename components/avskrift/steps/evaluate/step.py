@@ -17,11 +17,11 @@ from avskrift.evaluation.folder import write_evaluation
 from avskrift.evaluation.hearing import BATCH_SIZE, Engine
 from avskrift.evaluation.hypothesis_cache import hypothesis_cache
 from avskrift.evaluation.machine import machine
-from avskrift.evaluation.result import REPORT_FILE, Evaluation
+from avskrift.evaluation.result import REPORT_FILE, RESULT_FILE, Evaluation
 from avskrift.evaluation.result_figures import metrics
 from avskrift.evaluation.retention import base_of, measure_retention
 from avskrift.evaluation.subject import BASELINE, CANDIDATE, Load, Subject, blaming, other
-from avskrift.storage.atomic import atomic_file, sweep
+from avskrift.storage.atomic import atomic_file, refuse_to_replace, sweep
 from avskrift.storage.door import fetch
 from avskrift.text.languages import check_language
 from avskrift.whisper.export import as_package
@@ -84,7 +84,7 @@ def run(config: Config) -> Result:
         DatasetError: a dataset cannot be read.
         ModelUnavailableError, PackageError, IntegrityError: a model cannot be used; the message says which.
         EvaluationError: what came out cannot be trusted.
-        DiskFullError, StorageError: the folder cannot be written.
+        DiskFullError, StorageError: the folder cannot be written, or holds what evaluate did not write.
     """
     return run_with(config, partial(load_transcriber, device=config.device, threads=config.threads))
 
@@ -94,6 +94,7 @@ def run_with(config: Config, load: Load) -> Result:
     _check(config)
     checks = check_names(config.checks)
     folder = Path(config.out)
+    refuse_to_replace(folder, unless=RESULT_FILE)
     sweep(folder.parent)  # a run that was killed may have left half an evaluation
     dataset = open_dataset(Path(config.dataset))
     language = check_language(config.language or dataset.description.language)

@@ -18,7 +18,7 @@ from avskrift.evaluation.report_markdown import SUMMARY_FILE, render_markdown
 from avskrift.evaluation.result import REPORT_FILE
 from avskrift.evaluation.result_file import read_evaluation
 from avskrift.logs import Log
-from avskrift.storage.atomic import atomic_file, sweep
+from avskrift.storage.atomic import atomic_file, refuse_to_replace, sweep
 
 _log = Log("gate")
 
@@ -81,10 +81,11 @@ def run(config: Config) -> Result:
         UsageError: an override without who or why.
         EvaluationError: the evaluation or its per-clip results are missing or cannot be read; no decision is written.
         IntegrityError: they are not what evaluate wrote; no decision is written.
-        DiskFullError, StorageError: the decision cannot be written, or an older one not removed.
+        DiskFullError, StorageError: the decision cannot be written, an older one not removed, or the folder holds other files.
     """
     override = asked_override(config.override_by, config.override_reason)
     folder = Path(config.out)
+    refuse_to_replace(folder, unless=DECISION_FILE)
     sweep(folder)
     for name in (DECISION_FILE, REPORT_FILE, SUMMARY_FILE):
         _forget(folder / name)
