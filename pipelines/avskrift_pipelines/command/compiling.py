@@ -29,6 +29,8 @@ def compile_pipelines(
 
     if as_manifests and out == _COMMITTED:
         raise UsageError(f"{_COMMITTED} holds what kfp takes; name another folder for the manifests with --out")
+    if check and not out.is_dir():
+        raise UsageError(f"{out}: there is no such folder here; run this in the repository, or name the folder with --out")
     written = compile_into(out, check=check, release=release, as_manifests=as_manifests)
     drifted = [path for path, differs in written.items() if differs]
     if check and drifted:
