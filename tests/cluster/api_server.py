@@ -31,12 +31,16 @@ HANG = 0  # in place of a status
 
 @dataclass
 class Refuses:
-    """The next ``times`` requests of ``method`` whose path has ``where`` get this status, or no answer at all (HANG)."""
+    """The next ``times`` requests of ``method`` whose path has ``where`` get this status, or no answer at all (HANG).
+
+    ``done``: what they ask for is done all the same, and only the answer is lost.
+    """
 
     status: int
     times: int = 1
     method: str = ""
     where: str = ""
+    done: bool = False
 
 
 @dataclass
@@ -52,6 +56,7 @@ class ApiServer:
     unknown_kinds: set[str] = field(default_factory=set)
     before_read: Callable[[str], None] = lambda _: None
     after_write: Callable[[str], None] = lambda _: None
+    after_refusal: Callable[[], None] = lambda: None
     lock: threading.RLock = field(default_factory=threading.RLock)
     version: int = 100
     released: threading.Event = field(default_factory=threading.Event)
@@ -175,6 +180,8 @@ def api_server() -> Iterator[ApiServer]:
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             told = self._refused(parts.path)
+            if told is not None and told.done:
+                server.answer(self.command, parts.path, query, body, self.headers.get("Content-Type", ""))
             if told is not None and told.status == HANG:
                 server.released.wait(20)
                 self.close_connection = True
@@ -198,6 +205,7 @@ def api_server() -> Iterator[ApiServer]:
                     if told.times > 0 and told.method in ("", self.command) and told.where in path:
                         told.times -= 1
                         server.asked.append((self.command, path, {"refused": str(told.status)}))
+                        server.after_refusal()
                         return told
             return None
 

@@ -105,11 +105,15 @@ class Gateway:
 
 
 class Kserve:
-    """``mode`` Standard or Knative, as the annotation says. ``serving``: predictors whose pods are ready, by their place."""
+    """``mode`` Standard or Knative, as the annotation says. ``serving``: predictors whose pods are ready, by their place.
+
+    ``scaled``: how many pods an autoscaler made of what serves under the service's own name in Standard mode.
+    """
 
     def __init__(self, server: ApiServer, gateway: Gateway) -> None:
         self.server, self.gateway = server, gateway
         self.outcomes: dict[str, str] = {}
+        self.scaled = 1
         self.serving: dict[str, Object] = {}
         self.rolled_out: Object = {}  # of Knative: the last revision that had all of the traffic
         self._looks: Counter[str] = Counter()
@@ -192,7 +196,8 @@ class Kserve:
         before = self.serving.get(place)
         app = f"isvc.{name}-{place}-predictor" if place else f"isvc.{name}-predictor"
         if before is not None and revision_of(before) == revision_of(predictor):
-            self._pod(name, app, predictor, "ready")
+            for number in range(1 if place else self.scaled):
+                self._pod(name, app, predictor, "ready", number)
             return
         fate = self.outcomes.get(version_of(predictor), "ready") if decided else "starting"
         self._pod(name, app, predictor, fate)
@@ -243,8 +248,8 @@ class Kserve:
         for path in [path for path in self.server.objects if path.startswith(PODS)]:
             del self.server.objects[path]
 
-    def _pod(self, name: str, app: str, predictor: Object, fate: str) -> None:
-        pod_name = f"{app.removeprefix('isvc.')}-{revision_of(predictor)[:6]}"
+    def _pod(self, name: str, app: str, predictor: Object, fate: str, number: int = 0) -> None:
+        pod_name = f"{app.removeprefix('isvc.')}-{revision_of(predictor)[:6]}" + (f"-{number}" if number else "")
         labels = {**predictor["labels"], "app": app, "serving.kserve.io/inferenceservice": name, "component": "predictor"}
         said = dict(FATES.get(fate) or {})
         conditions = said.pop("conditions", [{"type": "Ready", "status": "True" if fate in ("ready", "blocked") else "False"}])

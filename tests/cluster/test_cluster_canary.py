@@ -13,9 +13,11 @@ from api_server import Object, status
 from cluster_world import BOUNDS, PACE, World
 
 from avskrift.deployment import inference_service
-from avskrift.deployment.canary import at_stage, parse_stages
+from avskrift.deployment.canary import at_stage, before_the_end, parse_stages
+from avskrift.deployment.cluster_status import cluster_status
 from avskrift.deployment.probing import Bounds, Probes, degradation
 from avskrift.errors import DeploymentError, InterruptedRunError, UsageError
+from avskrift.registry import tags
 
 MODES = ("standard", "knative")
 
@@ -57,9 +59,42 @@ def canary_of(body: Object) -> tuple[str, int] | None:
 def test_a_canary_has_a_fixed_number_of_replicas(world: World) -> None:
     world.deploy("1", min_replicas=4, max_replicas=8)
     world.deploy("2", min_replicas=4, max_replicas=8)
-    canaries = [body["spec"]["canary"][0]["predictor"] for body in world.server.applied if "canary" in body["spec"]]
-    assert [canary["minReplicas"] for canary in canaries] == [1, 2, 4, 4]
-    assert all("maxReplicas" not in canary for canary in canaries)
+    assert replicas_of_canaries(world) == [1, 2, 4, 4]
+    assert all("maxReplicas" not in body["spec"]["canary"][0]["predictor"] for body in world.server.applied if "canary" in body["spec"])
+
+
+def replicas_of_canaries(world: World) -> list[int]:
+    return [body["spec"]["canary"][0]["predictor"]["minReplicas"] for body in world.server.applied if "canary" in body["spec"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "replicas"),
+    [
+        ({"max_replicas": 8}, [1, 4, 8, 8]),
+        ({"max_replicas": 6}, [1, 3, 6, 6]),
+        ({"min_replicas": 12, "max_replicas": 12}, [2, 6, 12, 12]),
+        ({"autoscaler": "external"}, [1, 4, 8, 8]),  # whose own maximum is elsewhere
+    ],
+    ids=["as many", "at most", "at least", "external"],
+)
+def test_a_canary_gets_its_share_of_the_pods_that_an_autoscaler_made(world: World, changes: dict[str, Any], replicas: list[int]) -> None:
+    world.deploy("1", max_replicas=8)
+    world.kserve.scaled = 8
+    assert world.deploy("2", **changes).promoted
+    assert replicas_of_canaries(world) == replicas
+
+
+def test_a_canary_with_the_whole_traffic_keeps_its_pods_while_those_beside_it_are_scaled_down(world: World) -> None:
+    world.deploy("1", max_replicas=8)
+    world.kserve.scaled = 8
+
+    def scale_down(gateway: Any) -> None:
+        if gateway.split.get("2", 0) >= 50:
+            world.kserve.scaled = 1
+
+    world.gateway.on_transcription = scale_down
+    assert world.deploy("2", max_replicas=8).promoted
+    assert replicas_of_canaries(world) == [1, 4, 8, 8]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -177,14 +212,64 @@ def test_a_rollout_that_died_in_the_middle_can_be_rolled_back_and_begun_anew(wor
     assert world.roll_back().version == "1"
 
 
+def test_a_version_that_stood_at_both_places_when_its_deploy_was_killed_is_no_version_to_go_back_to(world: World) -> None:
+    """In Standard mode it stands there under the service's own name, before it was accepted."""
+    world.deploy("1")
+    left_at_both_places(world, "2")
+    assert world.traffic() == {"2": 100}
+    (status,) = cluster_status(world.cluster())
+    assert status.before == "1"
+    assert world.roll_back().version == "1"
+    assert (world.champion(), world.traffic(), world.version_on_record()) == ("1", {"1": 100}, "1")
+    with pytest.raises(UsageError, match="has no version before this one on record"):
+        world.roll_back()
+
+
+def test_after_a_deploy_that_was_killed_at_its_end_the_next_that_fails_goes_back_to_what_was_accepted(world: World) -> None:
+    world.deploy("1")
+    left_at_both_places(world, "2")
+    world.gateway.answers["3"] = "errors"
+    with pytest.raises(DeploymentError, match="version 1, which served before, is applied again and ready"):
+        world.deploy("3")
+    assert (world.champion(), world.traffic(), world.version_on_record()) == ("1", {"1": 100}, "1")
+
+
+def test_a_deploy_that_was_killed_at_its_end_can_be_begun_anew(world: World) -> None:
+    world.deploy("1")
+    left_at_both_places(world, "2")
+    assert world.deploy("2").promoted
+    assert (world.champion(), world.traffic()) == ("2", {"2": 100})
+    version = world.registry.version("whisper-sv", "2")
+    assert version is not None
+    assert world.registry.run_tags(version.run_id)[tags.REPLACED_VERSION] == "1"
+    assert world.roll_back().version == "1"
+
+
 def left_behind(world: World, version: str, mode: str, *, percent: int) -> None:
     """As a deploy whose pod was killed while it watched this stage."""
+    before, new = before_and_new(world, version, mode)
+    put(world, at_stage(before, new, percent), previous=before if mode == "knative" else None)
+
+
+def left_at_both_places(world: World, version: str) -> None:
+    """As a deploy whose pod was killed after its last stage."""
+    before, new = before_and_new(world, version, "standard")
+    staged = before_the_end(new)
+    assert staged is not None
+    put(world, staged, previous=before)
+
+
+def before_and_new(world: World, version: str, mode: str) -> tuple[Object, Object]:
     written = world.deploy(version, mode=mode, target="manifest", namespace="speech").manifest
-    assert written is not None
-    new, cluster = yaml.safe_load(written.read_text(encoding="utf-8")), world.cluster()
     before = inference_service.serving_before(world.server.service())
+    assert written is not None
     assert before is not None
-    inference_service.apply(cluster, at_stage(before, new, percent), previous=before if mode == "knative" else None)
+    return before, yaml.safe_load(written.read_text(encoding="utf-8"))
+
+
+def put(world: World, staged: Object, *, previous: Object | None) -> None:
+    cluster = world.cluster()
+    inference_service.apply(cluster, staged, previous=previous)
     for _ in range(4):
         inference_service.read(cluster, "tal")
 

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,9 +18,22 @@ from cluster_world import PACE, TOKEN, World
 from crd_schema import schema
 
 from avskrift.deployment import inference_service
+from avskrift.deployment.lease import LeaseLock
 from avskrift.deployment.smoke import tone
-from avskrift.errors import ClusterError, ConflictError, DeploymentError, InterruptedRunError, RegistryError, UsageError
-from avskrift.registry.protocol import CHAMPION
+from avskrift.errors import (
+    AvskriftError,
+    ClusterError,
+    ConflictError,
+    DeploymentError,
+    DiskFullError,
+    InterruptedRunError,
+    RegistryError,
+    UsageError,
+)
+from avskrift.registry import promotion
+from avskrift.registry.mlflow_registry import MlflowRegistry
+from avskrift.registry.protocol import CHAMPION, ModelVersion
+from avskrift.steps.boundary import interrupt
 from avskrift.steps.deploy import on_cluster
 
 AT_ONCE = {"canary": "none"}
@@ -234,6 +249,127 @@ def test_when_champion_cannot_be_moved_the_version_before_serves_again(world: Wo
     with pytest.raises(RegistryError, match="MLflow did not answer; version 1, which served before, is applied again and ready"):
         world.deploy("2", **AT_ONCE)
     assert (world.champion(), world.traffic()) == ("1", {"1": 100})
+
+
+@pytest.fixture
+def lost_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """MLflow moves champion to version 2, and nobody hears of it. Has the errors that are due when champion is looked at after that."""
+    move, look, unseen = MlflowRegistry.set_alias, MlflowRegistry.version_of_alias, list[str]()
+    moved: list[str] = []
+
+    def moves(registry: MlflowRegistry, name: str, alias: str, version: str) -> None:
+        move(registry, name, alias, version)
+        moved.append(version)
+        if moved == ["2"]:
+            raise RegistryError("MLflow did not answer")
+
+    def looks(registry: MlflowRegistry, name: str, alias: str) -> ModelVersion | None:
+        if moved and unseen:
+            raise RegistryError(unseen[0])
+        return look(registry, name, alias)
+
+    monkeypatch.setattr(promotion, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(promotion, "_PAUSE_SECONDS", 0.01)
+    world.deploy("1")
+    monkeypatch.setattr(MlflowRegistry, "set_alias", moves)
+    monkeypatch.setattr(MlflowRegistry, "version_of_alias", looks)
+    return unseen
+
+
+def test_champion_and_traffic_stay_together_where_mlflows_answer_is_lost(world: World, lost_answer: list[str]) -> None:
+    assert world.deploy("2", **AT_ONCE).promoted
+    assert (world.champion(), world.traffic()) == ("2", {"2": 100})
+
+
+def test_champion_and_traffic_go_back_together_where_mlflow_says_nothing_more(world: World, lost_answer: list[str]) -> None:
+    lost_answer.append("MLflow is away")
+    reason = "had moved could not be seen, and it was put back to version 1; version 1, which served before, is applied again and ready"
+    with pytest.raises(RegistryError, match=reason):
+        world.deploy("2", **AT_ONCE)
+    lost_answer.clear()
+    assert (world.champion(), world.traffic()) == ("1", {"1": 100})
+
+
+def stop_when(monkeypatch: pytest.MonkeyPatch, kind: type, name: str, number: signal.Signals) -> list[str]:
+    """Send this process the signal once that method has done its work; has its calls."""
+    usual, calls = getattr(kind, name), list[str]()
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        said = usual(*given, **named)
+        calls.append(name)
+        os.kill(os.getpid(), number)
+        return said
+
+    monkeypatch.setattr(kind, name, interrupted)
+    return calls
+
+
+# The alias has moved, and is looked at; the locks are given back; the version's run is told.
+LATE = [(MlflowRegistry, "set_alias"), (LeaseLock, "_give_back"), (MlflowRegistry, "set_tags")]
+
+
+@pytest.fixture
+def _signals_stop_the_work() -> Iterator[None]:
+    """As :func:`avskrift.steps.boundary.boundary` has it."""
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    assert signal.getsignal(signal.SIGTERM) is interrupt
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGTERM, earlier)
+
+
+@pytest.mark.usefixtures("_signals_stop_the_work")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("kind", "name"), LATE, ids=[name for _, name in LATE])
+def test_who_is_stopped_after_champion_moved_finishes_the_deployment(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: type, name: str, number: signal.Signals
+) -> None:
+    world.deploy("1")
+    calls = stop_when(monkeypatch, kind, name, number)
+    assert world.deploy("2", **AT_ONCE).promoted
+    assert calls
+    assert "deploy.stopped_too_late" in caplog.text
+    assert (world.champion(), world.traffic(), world.version_on_record()) == ("2", {"2": 100}, "2")
+
+
+@pytest.mark.usefixtures("_signals_stop_the_work")
+def test_who_is_stopped_after_champion_moved_back_finishes_the_rollback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.deploy("1")
+    world.deploy("2", **AT_ONCE)
+    stop_when(monkeypatch, MlflowRegistry, "set_alias", signal.SIGTERM)
+    assert world.roll_back().version == "1"
+    assert (world.champion(), world.traffic()) == ("1", {"1": 100})
+
+
+@pytest.mark.usefixtures("_signals_stop_the_work")
+def test_who_is_stopped_while_champion_cannot_be_moved_goes_back_and_hears_signals_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deploy("1")
+
+    def refuses(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ConflictError("somebody else was faster")
+
+    monkeypatch.setattr(on_cluster, "promote", refuses)
+    with pytest.raises(ConflictError, match="somebody else was faster; version 1, which served before, is applied again and ready"):
+        world.deploy("2", **AT_ONCE)
+    assert (world.champion(), world.traffic()) == ("1", {"1": 100})
+
+
+@pytest.mark.parametrize("error", [RegistryError, DiskFullError])
+def test_a_note_that_cannot_be_written_is_a_warning(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[AvskriftError]
+) -> None:
+    world.deploy("1")
+
+    def fails(*_: object) -> None:
+        raise error("no room for notes")
+
+    monkeypatch.setattr(MlflowRegistry, "set_tags", fails)
+    assert world.deploy("2", **AT_ONCE).promoted
+    assert "model.not_noted" in caplog.text
+    assert (world.champion(), world.traffic()) == ("2", {"2": 100})
 
 
 def test_when_somebody_else_moves_champion_meanwhile_theirs_stands(world: World) -> None:

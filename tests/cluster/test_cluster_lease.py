@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from api_server import LEASES, ApiServer, Object, Refuses, api_server, wait_until
+from api_server import HANG, LEASES, ApiServer, Object, Refuses, api_server, wait_until
 from cluster_world import PATIENCE, World, write_kubeconfig
 
 from avskrift.deployment.cluster import Cluster, connect
@@ -119,6 +119,28 @@ def test_a_holder_whose_clock_is_behind_but_who_renews_is_not_robbed(cluster: Cl
     finally:
         done.set()
         renewing.join()
+
+
+@pytest.mark.parametrize("answer", [504, HANG])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_lock_that_was_taken_while_the_answer_was_lost_is_ours(cluster: Cluster, server: ApiServer, method: str, answer: int) -> None:
+    if method == "PUT":
+        left_by_the_dead(server, seconds_ago=60)
+        spec(server)["holderIdentity"] = ""
+    server.refuses = [Refuses(answer, method=method, done=True)]
+    with LeaseLock(cluster).hold("tal") as held:
+        held.check()
+        assert spec(server)["holderIdentity"]
+        assert server.refuses[0].times == 0
+    assert spec(server)["holderIdentity"] == ""
+
+
+def test_a_lock_that_somebody_took_between_our_two_requests_is_theirs(cluster: Cluster, server: ApiServer) -> None:
+    server.refuses = [Refuses(504, method="POST")]
+    server.after_refusal = lambda: left_by_the_dead(server, seconds_ago=0)
+    with pytest.raises(ConflictError, match="somebody else took the lock tal at the same moment"), LeaseLock(cluster)("tal"):
+        pytest.fail("two hold it")
+    assert spec(server)["holderIdentity"] == "dead"
 
 
 def left_by_the_dead(server: ApiServer, *, seconds_ago: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ import pytest
 from api_server import HANG, Object, Refuses, wait_until
 from cluster_world import PATIENCE, write_kubeconfig
 from kubeflow_trainer import COMPLETE, FAILED, IMAGE, JOBS, NO_NODE, PACE, RUNNING, Trainer, condition, schema, terminated
+from mlflow import MlflowClient
 
 from avskrift.deployment.cluster import connect
+from avskrift.deployment.trainjob import render
 from avskrift.errors import (
     AvskriftError,
     ClusterError,
@@ -28,8 +31,12 @@ from avskrift.errors import (
     TrainingError,
     UsageError,
 )
+from avskrift.registry import tags
+from avskrift.registry.mlflow_registry import open_registry
+from avskrift.registry.protocol import RunKey
 from avskrift.steps.boundary import boundary
 from avskrift.steps.train_on_nodes import step
+from avskrift.steps.train_on_nodes.step import train_job
 
 LOST = terminated(1, "unexpected RuntimeError: Connection closed by peer; this is a bug")
 BAD_CLIP = terminated(DatasetError.exit_code, "loading\navskrift fine_tune: clip seven: its audio cannot be decoded")
@@ -42,7 +49,7 @@ def trainers_schema() -> Object | None:
 
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainers_schema: Object | None) -> Iterator[Trainer]:
-    for variable in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KFP_RUN_ID", "MLFLOW_TRACKING_URI"):
+    for variable in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KFP_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(step, "connect", partial(connect, patience=PATIENCE))
     monkeypatch.setattr(api_server, "schema_if_here", lambda: trainers_schema)
@@ -121,6 +128,91 @@ def test_the_step_started_again_goes_on_waiting_for_its_job(trainer: Trainer) ->
     trainer.run()
     assert set(trainer.methods()) == {"GET"}
     assert [path for path in trainer.server.objects if path.startswith(JOBS)] == [f"{JOBS}/{trainer.name}"]
+
+
+@pytest.fixture
+def tracking(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """MLflow, as the step finds it in its environment."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+def environment(trainer: Trainer) -> dict[str, str]:
+    """What the nodes are told in plain text."""
+    variables = trainer.job()["spec"]["trainer"]["env"]
+    assert len({variable["name"] for variable in variables}) == len(variables), "Kubernetes takes each name once"
+    return {variable["name"]: variable["value"] for variable in variables if "value" in variable}
+
+
+@pytest.mark.parametrize("secret", ["", "avskrift-mlflow"])
+def test_the_nodes_record_into_the_run_of_kfps_plugin_and_make_none_of_their_own(
+    trainer: Trainer, tracking: str, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    """The plugin's experiment has another name than the one that the nodes would look in."""
+    client = MlflowClient(tracking)
+    pipeline = client.create_run("0").info.run_id
+    handler = client.create_run("0", tags={"mlflow.parentRunId": pipeline}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", client.create_run("0", tags={"mlflow.parentRunId": handler}).info.run_id)
+    trainer.run(experiment="swedish", mlflow_secret=secret)
+    told = environment(trainer)
+    assert (told["MLFLOW_RUN_ID"], told["MLFLOW_TRACKING_URI"]) == (pipeline, tracking)
+    for variable in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(variable, told[variable])
+    job = json.loads(told["AVSKRIFT_JOB"])
+    of_node = RunKey(pipeline_run_id=told["KFP_RUN_ID"], experiment=job["experiment"])
+    assert open_registry(job["tracking_uri"]).open_run(of_node) == pipeline
+    assert [run.info.run_id for run in client.search_runs(["0"], f"tags.`{tags.PIPELINE_RUN_ID}` != ''")] == [pipeline]
+    assert client.get_experiment_by_name("swedish") is None
+
+
+def test_without_the_plugin_the_step_makes_the_run_that_the_nodes_record_into(trainer: Trainer, tracking: str) -> None:
+    trainer.run(experiment="swedish")
+    run = MlflowClient(tracking).get_run(environment(trainer)["MLFLOW_RUN_ID"])
+    assert run.data.tags[tags.PIPELINE_RUN_ID] == "run-1"
+
+
+def test_without_an_address_of_mlflow_nothing_is_said_of_it(trainer: Trainer) -> None:
+    trainer.run(experiment="swedish")
+    assert not [name for name in environment(trainer) if name.startswith("MLFLOW")]
+
+
+def test_an_mlflow_that_is_away_does_not_keep_the_nodes_from_training(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with boundary("train_on_nodes"):
+        trainer.run(experiment="swedish", tracking_uri="http://127.0.0.1:1")
+    assert "mlflow_run.not_known" in capfd.readouterr().err
+    assert not [name for name in environment(trainer) if name.startswith("MLFLOW")]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["then away", "away at first"])
+def test_a_job_that_goes_on_keeps_its_environment_whether_mlflow_is_away_or_back(trainer: Trainer, tracking: str, first: bool) -> None:
+    """Trainer refuses any change to a job's spec.trainer."""
+    there = {True: {"experiment": "swedish", "tracking_uri": tracking}, False: {"experiment": "'"}}  # MLflow refuses the latter
+    trainer.ends = {}
+    with pytest.raises(TrainingError):
+        trainer.run(pace=replace(PACE, timeout_s=0.1), **there[first])
+    before = trainer.job()["spec"]["trainer"]
+    assert trainer.suspended()
+    trainer.ends = COMPLETE
+    trainer.run(**there[not first])
+    assert not trainer.suspended()
+    assert trainer.job()["spec"]["trainer"] == before
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"), [("avskrift-mlflow", ""), ("", "https://anna:hemligt@mlflow.example")], ids=["secret", "no secret"]
+)
+def test_an_address_with_credentials_stays_in_the_secret_that_it_came_from(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, secret: str, said: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://anna:hemligt@mlflow.example")
+    job = train_job(trainer.config(mlflow_secret=secret), namespace="speech")
+    assert job.job["tracking_uri"] == said
+    assert ("hemligt" in json.dumps(render(replace(job, mlflow_run="0" * 32)))) == bool(said)
 
 
 def test_after_a_failed_job_comes_another_and_the_first_stays_to_be_looked_into(trainer: Trainer) -> None:

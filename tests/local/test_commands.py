@@ -144,9 +144,9 @@ def test_compile_writes_resources_too_but_not_where_the_committed_yaml_is(tmp_pa
     refused = avskrift(tmp_path, "compile", "--manifests")
     assert refused.returncode == 2
     assert "name another folder for the manifests with --out" in refused.stderr
-    elsewhere = avskrift(tmp_path, "compile", "--check")
+    elsewhere = avskrift(tmp_path, "compile", "--check", "--out", tmp_path / "nowhere")
     assert elsewhere.returncode == 2
-    assert "pipelines/compiled: there is no such folder here" in elsewhere.stderr
+    assert "nowhere: there is no such folder here" in elsewhere.stderr
 
 
 @pytest.mark.parametrize(

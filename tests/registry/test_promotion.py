@@ -15,10 +15,10 @@ import pytest
 from mlflow_server import MlflowServer
 
 from avskrift.errors import ConflictError, RegistryError
-from avskrift.registry import tags
+from avskrift.registry import promotion, tags
 from avskrift.registry.mlflow_registry import MlflowRegistry, open_registry
 from avskrift.registry.promotion import PromotionLock, file_lock, promote
-from avskrift.registry.protocol import CHALLENGER, CHAMPION, RunKey
+from avskrift.registry.protocol import CHALLENGER, CHAMPION, ModelVersion, RunKey
 
 THREADS, ROUNDS = 50, 4
 
@@ -169,3 +169,94 @@ def test_one_that_was_paused_beyond_its_lease_does_not_believe_that_it_won(regis
     with pytest.raises(ConflictError, match="is version 3, not version 2"):
         promote(overtaken, name, "2", expected="1", lock=lock)
     assert champion(registry, name) == "3"
+
+
+class Unsure(MlflowRegistry):
+    """Its answers get lost: to ``lost`` requests to move an alias, which are carried out, and to ``unseen`` questions after the first."""
+
+    lost, unseen, put_back = 0, 0, True
+    asked: str = ""
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        if self.asked and not self.put_back:
+            raise RegistryError("MLflow is away")
+        super().set_alias(name, alias, version)
+        self.asked = self.asked or version
+        if self.lost:
+            self.lost -= 1
+            raise RegistryError("no answer")
+
+    def version_of_alias(self, name: str, alias: str) -> ModelVersion | None:
+        if self.asked and self.unseen:
+            self.unseen -= 1
+            raise RegistryError("MLflow is away")
+        return super().version_of_alias(name, alias)
+
+
+@pytest.fixture
+def unsure(registry: MlflowRegistry, monkeypatch: pytest.MonkeyPatch) -> Unsure:
+    monkeypatch.setattr(promotion, "_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(promotion, "_PAUSE_SECONDS", 0.01)
+    return Unsure(registry.uri)
+
+
+@pytest.mark.parametrize("unseen", [0, 3])
+def test_an_answer_that_was_lost_is_no_failure_where_the_alias_has_moved(unsure: Unsure, name: str, tmp_path: Path, unseen: int) -> None:
+    unsure.lost, unsure.unseen = 1, unseen
+    assert promote(unsure, name, "2", expected="1", lock=file_lock(tmp_path))
+    assert champion(unsure, name) == "2"
+
+
+def test_a_request_that_is_carried_out_after_its_answer_was_given_up_is_no_failure(
+    registry: MlflowRegistry, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(MlflowRegistry):
+        def set_alias(self, name: str, alias: str, version: str) -> None:
+            threading.Timer(0.3, super().set_alias, (name, alias, version)).start()
+            raise RegistryError("no answer")
+
+    monkeypatch.setattr(promotion, "_PAUSE_SECONDS", 0.05)
+    assert promote(Late(registry.uri), name, "2", expected="1", lock=file_lock(tmp_path))
+    assert champion(registry, name) == "2"
+
+
+def test_an_alias_that_cannot_be_seen_is_put_back_and_the_error_says_so(unsure: Unsure, name: str, tmp_path: Path) -> None:
+    unsure.lost, unsure.unseen = 1, 10_000
+    with pytest.raises(RegistryError, match=r"no answer; whether champion of \S+ had moved could not be seen, .* put back to version 1"):
+        promote(unsure, name, "2", expected="1", lock=file_lock(tmp_path))
+    unsure.unseen = 0
+    assert champion(unsure, name) == "1"
+
+
+def test_a_first_alias_that_cannot_be_seen_is_taken_away_again(unsure: Unsure, name: str, tmp_path: Path) -> None:
+    unsure.lost, unsure.unseen = 1, 10_000
+    with pytest.raises(RegistryError, match="put back to no version"):
+        promote(unsure, name, "2", expected="", lock=file_lock(tmp_path), alias=CHALLENGER)
+    unsure.unseen = 0
+    assert champion(unsure, name, CHALLENGER) == ""
+    unsure.remove_alias(name, CHALLENGER)
+
+
+def test_an_alias_that_can_neither_be_seen_nor_put_back_is_told_with_where_to_look(unsure: Unsure, name: str, tmp_path: Path) -> None:
+    unsure.lost, unsure.unseen, unsure.put_back = 1, 10_000, False
+    with pytest.raises(
+        RegistryError, match=r"no answer; champion of \S+ was version 1 and may be version 2 now.*look at models:/\S+@champion"
+    ):
+        promote(unsure, name, "2", expected="1", lock=file_lock(tmp_path))
+
+
+def test_a_move_that_mlflow_confirmed_is_believed_where_it_cannot_be_seen(unsure: Unsure, name: str, tmp_path: Path) -> None:
+    unsure.unseen = 10_000
+    assert promote(unsure, name, "2", expected="1", lock=file_lock(tmp_path))
+    unsure.unseen = 0
+    assert champion(unsure, name) == "2"
+
+
+def test_a_third_version_that_stands_there_after_a_lost_answer_is_a_conflict(registry: MlflowRegistry, name: str, tmp_path: Path) -> None:
+    class Overtaken(MlflowRegistry):
+        def set_alias(self, name: str, alias: str, version: str) -> None:
+            super().set_alias(name, alias, "3")
+            raise RegistryError("no answer")
+
+    with pytest.raises(ConflictError, match="is version 3, not version 2"):
+        promote(Overtaken(registry.uri), name, "2", expected="1", lock=file_lock(tmp_path))

@@ -96,7 +96,7 @@ def _status(cluster: Cluster, live: Resource) -> ServiceStatus:
     pods = cluster.find(pods_path(cluster.namespace), selector=pods_selector(name))
     pods = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
     found = identity(live) or Identity("", "")
-    before = inference_service.previous(live)
+    before = inference_service.to_go_back_to(live)
     return ServiceStatus(
         name=name,
         namespace=cluster.namespace,

@@ -155,6 +155,11 @@ def pod_is_ready(pod: Pod) -> bool:
     return any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions)
 
 
+def ready_stable(live: Mapping[str, Any], pods: Sequence[Pod]) -> int:
+    """How many pods serve behind the service itself, however many an autoscaler made of them; not a canary's."""
+    return sum(pod_is_ready(pod) for pod in _stable(live, pods))
+
+
 def _stable(live: Mapping[str, Any], pods: Sequence[Pod]) -> list[Pod]:
     """The pods behind the service itself, not a canary's, without those that are going."""
     app = f"isvc.{live['metadata']['name']}-predictor"

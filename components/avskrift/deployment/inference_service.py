@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avskrift.deployment.cluster import FIELD_MANAGER, Cluster, Resource
-from avskrift.deployment.render import DEPLOYMENT_MODE, MODEL_ANNOTATION, MODES, REVISION_LABEL
+from avskrift.deployment.render import AUTOSCALER_CLASS, DEPLOYMENT_MODE, MODEL_ANNOTATION, MODES, REVISION_LABEL
 from avskrift.errors import ClusterError, ConflictError, DriftError, UsageError
 
 APPLIED = "avskrift/applied"
@@ -91,11 +91,18 @@ def serving_before(live: Mapping[str, Any]) -> Resource | None:
         return _as_found(live)
     if manifest["metadata"].get("annotations", {}).get(REJECTED):
         return previous(live)
-    if "canaryTrafficPercent" in manifest["spec"]["predictor"]:  # of Knative: the new version stands where the old one stood
+    if _stands_where_the_old_one_stood(manifest):
         return previous(live)
     stable = copy.deepcopy(manifest)
     stable["spec"].pop("canary", None)
     return stable
+
+
+def to_go_back_to(live: Mapping[str, Any]) -> Resource | None:
+    """What a rollback applies: what served before, or in the middle of a roll-out what stands beside the canary. None: no record."""
+    manifest = applied(live)
+    cut_short = manifest is not None and bool(manifest["spec"].get("canary"))
+    return serving_before(live) if cut_short else previous(live)
 
 
 def rejected(manifest: Resource) -> Resource:
@@ -116,6 +123,11 @@ def is_knative(manifest: Mapping[str, Any]) -> bool:
     return bool(manifest["metadata"].get("annotations", {}).get(DEPLOYMENT_MODE) == MODES["knative"])
 
 
+def autoscaler(manifest: Mapping[str, Any]) -> str:
+    """KServe's autoscaler class; "" for its default."""
+    return str(manifest["metadata"].get("annotations", {}).get(AUTOSCALER_CLASS, ""))
+
+
 def revision(manifest: Mapping[str, Any]) -> str:
     """The revision that its pods carry as a label; "" where deploy did not render it."""
     return str((manifest["spec"]["predictor"].get("labels") or {}).get(REVISION_LABEL, ""))
@@ -125,6 +137,14 @@ def our_last_apply(live: Mapping[str, Any]) -> str:
     """When deploy last changed it, by the API server's clock, as RFC 3339; "" where that is not known."""
     entries = live["metadata"].get("managedFields") or ()
     return max((entry.get("time") or "" for entry in entries if entry.get("manager") == FIELD_MANAGER), default="")
+
+
+def _stands_where_the_old_one_stood(manifest: Mapping[str, Any]) -> bool:
+    """A new version in the middle of its roll-out, not accepted yet: with Knative at each stage, in Standard mode at the last one."""
+    spec = manifest["spec"]
+    return "canaryTrafficPercent" in spec["predictor"] or any(
+        revision({"spec": canary}) == revision(manifest) for canary in spec.get("canary") or ()
+    )
 
 
 def _as_found(live: Mapping[str, Any]) -> Resource:

@@ -90,6 +90,10 @@ class LeaseLock:
                 return self._cluster.create(self._folder(), self._lease(name))
             return self._cluster.replace(path, self._lease(name, found))
         except ConflictError as error:
+            # A write whose answer was lost is repeated, and the repetition meets what the first one wrote.
+            now = self._cluster.get(path)
+            if now is not None and (now.get("spec") or {}).get("holderIdentity") == self._us:
+                return now
             raise ConflictError(f"somebody else took the lock {name} at the same moment; try again once they are done") from error
 
     def _refuse_if_held(self, name: str, lease: Resource) -> None:

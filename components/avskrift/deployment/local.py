@@ -91,12 +91,12 @@ def start(launch: Launch, *, home: Path, accept: Callable[[Endpoint], T], ready_
             _stop(home)
             endpoint = _launch(launch, home, ready_timeout_s)
             said = accept(endpoint)
-            write_endpoint(home, dataclasses.replace(endpoint, accepted=True))
         except BaseException as error:
             outcome = _return_to(earlier, home, ready_timeout_s)
             if isinstance(error, AvskriftError) and outcome:
                 raise type(error)(f"{error}; {outcome}") from error
             raise
+        _note_accepted(home, endpoint)
     _log.info("endpoint.accepted", port=launch.port, version=launch.version, pid=endpoint.pid)
     return said
 
@@ -205,6 +205,14 @@ def _return_to(earlier: Endpoint | None, home: Path, ready_timeout_s: float) -> 
         _stop(home)
         return f"version {earlier.version}, which served before, could not be started again ({error})"
     return f"version {earlier.version}, which served before, answers again at {earlier.url}"
+
+
+def _note_accepted(home: Path, endpoint: Endpoint) -> None:
+    """Where it cannot be written, the endpoint serves all the same: whoever accepted it may have said so elsewhere."""
+    try:
+        write_endpoint(home, dataclasses.replace(endpoint, accepted=True))
+    except AvskriftError as error:
+        _log.warning("endpoint.not_noted", version=endpoint.version, reason=str(error))
 
 
 def _living(home: Path) -> Endpoint | None:

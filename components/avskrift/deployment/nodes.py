@@ -73,7 +73,12 @@ def _chosen(cluster: Cluster, job: TrainJob) -> tuple[Resource, Resource | None]
     for number in range(1, _MOST_TRIES + 1):
         manifest = render(job if number == 1 else replace(job, name=f"{job.name}-{number}"))
         live = _read(cluster, manifest["metadata"]["name"])
-        if live is None or not is_true(live, "Failed"):
+        if live is None:
+            return manifest, None
+        if not is_true(live, "Failed"):
+            # Trainer lets nothing of it be changed, and MLflow may have been away when it was made, or be so now.
+            trainer = manifest["spec"]["trainer"]
+            trainer["env"] = (live["spec"].get("trainer") or trainer)["env"]
             return manifest, live
         _log.info("trainjob.failed_before", job=manifest["metadata"]["name"])
     raise TrainingError(f"{_MOST_TRIES} TrainJobs of this run failed, {job.name} and those after it; mend the cause and start a new run")

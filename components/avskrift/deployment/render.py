@@ -22,6 +22,7 @@ MODEL_ANNOTATION = "avskrift/model"  # models:/NAME/VERSION
 VERSION_LABEL = "avskrift/model-version"
 REVISION_LABEL = "avskrift/revision"
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
 MODES = {"standard": "Standard", "knative": "Knative"}
 Mode = Literal["standard", "knative"]
 _AUTOSCALER_CLASSES = ("", "hpa", "keda", "external", "none")
@@ -84,7 +85,7 @@ def render(service: Service) -> dict[str, Any]:
     predictor = _predictor(service)
     # KServe gives these to the pods, so that one can tell which version a pod is, and whether it is what was applied last.
     pod_labels = identity | {REVISION_LABEL: _revision(predictor)}
-    autoscaler = {"serving.kserve.io/autoscalerClass": service.autoscaler} if service.autoscaler else {}
+    autoscaler = {AUTOSCALER_CLASS: service.autoscaler} if service.autoscaler else {}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",

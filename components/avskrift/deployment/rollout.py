@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from avskrift.deployment import canary, drift, inference_service
 from avskrift.deployment.cluster import Cluster, Resource, wait_out
-from avskrift.deployment.conditions import is_ready, judge, judge_canary
+from avskrift.deployment.conditions import is_ready, judge, judge_canary, ready_stable
 from avskrift.deployment.inference_service import identity, is_knative, revision
 from avskrift.deployment.probing import Bounds, Probes, answering_version, degradation, probe
 from avskrift.deployment.smoke import SmokeTest, smoke
-from avskrift.deployment.waiting import Pace, wait
+from avskrift.deployment.waiting import Pace, observe, wait
 from avskrift.errors import AvskriftError, DeploymentError, DriftError, InterruptedRunError, UsageError
 from avskrift.logs import Log
 from avskrift.progress import progress
@@ -84,7 +84,7 @@ class _Rollout:
         if live is not None:
             drift.check(live, force=self.plan.force)
             self.before = inference_service.serving_before(live)
-            self.older = inference_service.previous(live)
+            self.older = self._before_that(inference_service.previous(live))
         try:
             if live is not None and self.before is not None and self._deserves_a_canary(live, self.before):
                 self._stages(self.before, self._url(live))
@@ -97,6 +97,11 @@ class _Rollout:
         _log.info("rollout.accepted", service=self.name, version=self.version)
         return said
 
+    def _before_that(self, recorded: Resource | None) -> Resource | None:
+        """After a roll-out that was cut short the record may be of ``before`` itself; what was there earlier is not known then."""
+        same = recorded is not None and self.before is not None and revision(recorded) == revision(self.before)
+        return None if same else recorded
+
     def _deserves_a_canary(self, live: Resource, before: Resource) -> bool:
         """There must be something good beside it, and it must be something else."""
         return bool(self.plan.stages) and is_ready(live) and revision(before) != self.revision
@@ -108,8 +113,11 @@ class _Rollout:
 
     def _stages(self, before: Resource, url: str) -> None:
         baseline = self._baseline(url)
+        replicas = 0
         for percent in self.plan.stages:
-            staged = canary.at_stage(before, self.new, percent)
+            # The most that were seen: while the canary takes the traffic, an autoscaler may take pods from what serves beside it.
+            replicas = max(replicas, self._ready_pods())
+            staged = canary.at_stage(before, self.new, percent, replicas=replicas)
             # The record stays the one of the version whose manifest it is.
             self._apply(staged, previous=before if is_knative(staged) else self.older)
             name = canary.canary_name(self.new)
@@ -121,10 +129,13 @@ class _Rollout:
                 pace=self.plan.pace,
             )
             self._watch(url, percent, baseline)
-        last = canary.before_the_end(self.new)
+        last = canary.before_the_end(self.new, replicas=replicas)
         if last is not None:
             self._apply(last, previous=before)
             self._wait_for_all()
+
+    def _ready_pods(self) -> int:
+        return ready_stable(*observe(self.cluster, self.name))
 
     def _baseline(self, url: str) -> Probes:
         probes = Probes()
@@ -205,7 +216,7 @@ class _Rollout:
     def _go_back(self) -> str:
         if self.before is None:
             _reject(self.cluster, self.new)
-            return f"nothing served before it: InferenceService {self.name} stays as it is, and champion was not moved"
+            return f"nothing served before it: InferenceService {self.name} stays as it is"
         found = identity(self.before)
         what = f"version {found.version}" if found else "what served"
         try:
@@ -255,10 +266,7 @@ def target_of_rollback(live: Resource) -> Resource:
         UsageError: nothing is on record.
     """
     name = live["metadata"]["name"]
-    now = inference_service.applied(live)
-    target = inference_service.previous(live)
-    if now is not None and now["spec"].get("canary"):  # a roll-out that was cut short: what is stable is the version to go back to
-        target = inference_service.serving_before(live)
+    target = inference_service.to_go_back_to(live)
     if target is None:
         raise UsageError(f"InferenceService {name} has no version before this one on record; deploy the version that you want")
     return target

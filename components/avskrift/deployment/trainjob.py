@@ -47,7 +47,8 @@ class TrainJob:
     ``job`` is the configuration of the step fine_tune as JSON values. Each of ``nodes`` runs ``processes``, one on each GPU; without
     a ``gpu_type`` they train on its CPUs. ``cpu``, ``memory``, ``shared_memory`` (a part of the memory) and ``scratch`` (disk for the
     dataset, the model and what is compiled) are of one node. ``store_secret``, ``hub_secret`` and ``mlflow_secret`` are Secrets of the
-    namespace, "" for none, with the keys above. ``timeout_s`` is after how many seconds Kubernetes ends it by itself.
+    namespace, "" for none, with the keys above. ``mlflow_run`` is the id of the run in MLflow that the nodes record into; without one
+    they look for it by ``run_id``. ``timeout_s`` is after how many seconds Kubernetes ends it by itself.
     """
 
     name: str
@@ -68,6 +69,7 @@ class TrainJob:
     store_secret: str = ""
     hub_secret: str = ""
     mlflow_secret: str = ""
+    mlflow_run: str = ""
     runtime: str = "torch-distributed"
     timeout_s: int = 7 * 24 * 3600
 
@@ -130,10 +132,17 @@ def _environment(job: TrainJob) -> list[dict[str, Any]]:
         "AVSKRIFT_HOME": "/tmp/avskrift",
         "AVSKRIFT_LOG_FORMAT": "json",
         "KFP_RUN_ID": job.run_id,  # whose figures in MLflow these are
+        **_record(job),
     }
     secrets = ((job.store_secret, STORE_KEYS), (job.hub_secret, HUB_KEYS), (job.mlflow_secret, MLFLOW_KEYS))
-    kept = [_from_secret(secret, key) for secret, keys in secrets for key in keys if secret]
+    kept = [_from_secret(secret, key) for secret, keys in secrets for key in keys if secret and key not in said]
     return [{"name": name, "value": value} for name, value in said.items()] + kept
+
+
+def _record(job: TrainJob) -> dict[str, str]:
+    """MLflow's run, in the variables of KFP's plugin. It is a run of the server that the job names, if it names one."""
+    server = {"MLFLOW_TRACKING_URI": str(job.job["tracking_uri"])} if job.job.get("tracking_uri") else {}
+    return {"MLFLOW_RUN_ID": job.mlflow_run, **server} if job.mlflow_run else {}
 
 
 def _from_secret(secret: str, key: str) -> dict[str, Any]:

@@ -8,11 +8,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
@@ -201,6 +202,11 @@ class MlflowRegistry:
         with self._asking():
             self._client.set_registered_model_alias(name, alias, version)
 
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Let ``alias`` point at nothing. One that is not there is left so."""
+        with self._asking():
+            self._client.delete_registered_model_alias(name, alias)
+
     def version(self, name: str, version: str) -> ModelVersion | None:
         """A version by its number; None where there is none."""
         with self._asking():
@@ -245,11 +251,22 @@ class MlflowRegistry:
                     emptied.rmdir()
 
     def _run_of_the_plugin(self) -> str | None:
-        """KFP's plugin gives each task a run nested in the pipeline's; all steps record into the pipeline's own."""
+        """The run that KFP's plugin made for the pipeline, at the top of those that it made inside it.
+
+        A task's run lies below that of each group of tasks around it (an exit handler, a condition, a loop), and all steps record
+        into the one run that has none above it.
+        """
         run_id = os.environ.get(RUN_VARIABLE)
         if not run_id or self._uri != os.environ.get(location.TRACKING_VARIABLE):
             return None
-        return str(self._client.get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID) or run_id)
+        run, seen = self._client.get_run(run_id), {run_id}
+        while (above := str(run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""))) and above not in seen:
+            seen.add(above)
+            found = self._ignoring("RESOURCE_DOES_NOT_EXIST", partial(self._client.get_run, above))
+            if found is None or found.info.lifecycle_stage != LifecycleStage.ACTIVE:
+                break  # MLflow takes nothing for a run that somebody deleted
+            run = found
+        return str(run.info.run_id)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

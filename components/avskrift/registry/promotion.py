@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from avskrift.errors import ConflictError
+from avskrift.errors import AvskriftError, ConflictError, RegistryError
 from avskrift.logs import Log
 from avskrift.registry.protocol import CHAMPION, Registry
 from avskrift.storage.atomic import make_folder
 from avskrift.storage.paths import home as state_home
 
 _ADVICE = "compare with that one first: evaluate against models:/{name}@{alias}, then promote what is better"
+_PATIENCE_SECONDS = 60.0  # for an MLflow that does not say what it made of the request
+_LATE_SECONDS = 3.0  # in which a request whose answer was lost may still be carried out
+_PAUSE_SECONDS = 1.0
 _log = Log("registry.promotion")
 
 
@@ -39,10 +43,13 @@ def promote(registry: Registry, name: str, version: str, *, expected: str, lock:
     ``expected`` is the number of the version that ``version`` was compared with, or "" where there was none. An alias that
     points at ``version`` already is left there: a step that is repeated after its answer was lost has done its work.
 
+    An answer that is lost on its way says nothing of the alias, so what stands there is looked at. One that cannot be seen is put back
+    to ``expected``, since the caller goes back too. An error means: not moved, as far as its message does not say otherwise.
+
     Raises:
         ConflictError: the alias points at a third version, or somebody else holds the lock; nothing was changed. Also where
             somebody moved the alias in the same moment, without the lock or after it was lost; then theirs stands.
-        RegistryError: MLflow did not answer or refused; promoting again is safe.
+        RegistryError, DiskFullError: MLflow did not answer or refused; promoting again is safe.
     """
     with lock(name):
         current = _number(registry, name, alias)
@@ -50,13 +57,59 @@ def promote(registry: Registry, name: str, version: str, *, expected: str, lock:
             return False
         if current != expected:
             raise _conflict(name, alias, version, current=current, expected=expected)
-        registry.set_alias(name, alias, version)
-        # A holder that was paused for longer than a Lease lasts writes without being alone: what stands in the end is what counts.
-        current = _number(registry, name, alias)
-        if current != version:
-            raise _conflict(name, alias, version, current=current, expected=version)
+        _move(registry, name, alias, version, before=expected)
     _log.info("alias.moved", model=name, alias=alias, version=version, before=expected or "none")
     return True
+
+
+def _move(registry: Registry, name: str, alias: str, version: str, *, before: str) -> None:
+    refusal: AvskriftError | None = None
+    try:
+        registry.set_alias(name, alias, version)
+    except AvskriftError as error:
+        refusal = error  # or only a lost answer
+    current = _seen(registry, name, alias, late=before if refusal else None)
+    if current is None and refusal is not None:
+        raise _unseen(registry, name, alias, version, before=before, refusal=refusal) from refusal
+    if current is None:
+        _log.warning("alias.not_seen", model=name, alias=alias, version=version)  # MLflow said that it had moved it
+        return
+    if refusal is not None and current == before:
+        raise refusal
+    # A holder that was paused for longer than a Lease lasts writes without being alone: what stands in the end is what counts.
+    if current != version:
+        raise _conflict(name, alias, version, current=current, expected=version)
+
+
+def _seen(registry: Registry, name: str, alias: str, *, late: str | None) -> str | None:
+    """What the alias points at; None where MLflow does not say for a while. What is ``late`` may change in a moment."""
+    started = time.monotonic()
+    while True:
+        current: str | None = None
+        with suppress(AvskriftError):
+            current = _number(registry, name, alias)
+        waited = time.monotonic() - started
+        if current is not None and (current != late or waited >= _LATE_SECONDS):
+            return current
+        if waited >= _PATIENCE_SECONDS:
+            return None
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _unseen(registry: Registry, name: str, alias: str, version: str, *, before: str, refusal: AvskriftError) -> RegistryError:
+    """Put the alias back, and say how that went: whoever promotes goes back to what served before."""
+    target = f"version {before}" if before else "no version"
+    try:
+        if before:
+            registry.set_alias(name, alias, before)
+        else:
+            registry.remove_alias(name, alias)
+    except AvskriftError:
+        return RegistryError(
+            f"{refusal}; {alias} of {name} was {target} and may be version {version} now, which could not be seen: once MLflow answers, "
+            f"look at models:/{name}@{alias}, and deploy the version that should serve, which moves {alias} there"
+        )
+    return RegistryError(f"{refusal}; whether {alias} of {name} had moved could not be seen, and it was put back to {target}")
 
 
 def file_lock(home: Path | None = None) -> PromotionLock:

@@ -112,6 +112,9 @@ class Registry(Protocol):
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point ``alias`` at ``version``."""
 
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Let ``alias`` point at nothing, if it points anywhere."""
+
     def version(self, name: str, version: str) -> ModelVersion | None:
         """A version by its number; None where there is none."""
 

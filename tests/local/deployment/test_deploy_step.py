@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from avskrift.deployment import local
 from avskrift.deployment.smoke import tone
 from avskrift.errors import DeploymentError, IntegrityError, ModelUnavailableError, PortTakenError, RegistryError, UsageError
 from avskrift.registry import tags
-from avskrift.registry.mlflow_registry import open_registry
+from avskrift.registry.mlflow_registry import MlflowRegistry, open_registry
 from avskrift.registry.protocol import CHAMPION, RunKey
 from avskrift.steps.deploy.step import Config, Result, run
 from avskrift.steps.register.step import Config as RegisterConfig
@@ -132,6 +134,27 @@ def test_when_champion_cannot_be_moved_the_version_before_goes_on_serving(packag
     status = local.status(home)
     assert status is not None
     assert (status.state, status.version) == ("ready", "1")
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["lost answer", "Ctrl-C"])
+def test_once_champion_has_moved_the_new_version_serves(
+    package: ModelPackage, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    registered(tmp_path, "run-2")
+    deploy(tmp_path)
+    move = MlflowRegistry.set_alias
+
+    def moves(registry: MlflowRegistry, name: str, alias: str, version: str) -> None:
+        move(registry, name, alias, version)
+        if not stopped:
+            raise RegistryError("MLflow did not answer")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(MlflowRegistry, "set_alias", moves)
+    assert deploy(tmp_path, version="2").promoted
+    status = local.status(home)
+    assert status is not None
+    assert (champion(), status.version, status.accepted) == ("2", "2", True)
 
 
 def test_the_registry_that_is_named_is_asked_for_everything(

@@ -17,7 +17,7 @@ from deployment_material import alive, free_port, kill, make_package, stand_in
 
 from avskrift.deployment import client, local, process
 from avskrift.deployment.endpoint import Endpoint, read_endpoint, write_endpoint
-from avskrift.errors import BusyError, DeploymentError, EndpointError, PortTakenError, UsageError
+from avskrift.errors import BusyError, DeploymentError, DiskFullError, EndpointError, PortTakenError, UsageError
 
 SECONDS = 60.0
 
@@ -146,6 +146,20 @@ def test_when_a_new_version_is_not_accepted_the_one_before_serves_again(home: Pa
     with pytest.raises(DeploymentError, match="wrong words; version 1, which served before, answers again"):
         local.start(launch, home=home, accept=refuse)
     assert recorded(home).version == "1"
+
+
+def test_an_endpoint_that_was_accepted_stays_where_that_cannot_be_written(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    begin(home, port, "1")
+
+    def full(folder: Path, endpoint: Endpoint) -> None:
+        if endpoint.accepted:
+            raise DiskFullError("no space left")
+        write_endpoint(folder, endpoint)
+
+    monkeypatch.setattr(local, "write_endpoint", full)
+    begin(home, port, "2")
+    assert (recorded(home).version, recorded(home).accepted, len(children())) == ("2", False, 1)
 
 
 def test_when_the_one_before_cannot_start_again_the_error_says_so(home: Path, tmp_path: Path) -> None:

@@ -59,6 +59,41 @@ def test_a_task_run_of_kfps_plugin_leads_to_the_pipelines_run(home: Path, monkey
     assert open_registry().open_run(KEY) == parent
 
 
+@pytest.fixture
+def groups(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs of KFP's plugin from the pipeline's down to a task's, with those of an exit handler and a condition between them."""
+    runs: list[str] = []
+    for _ in range(4):
+        above = {"mlflow.parentRunId": runs[-1]} if runs else {}
+        runs.append(client(home).create_run("0", tags=above).info.run_id)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow/mlflow.db")
+    monkeypatch.setenv("MLFLOW_RUN_ID", runs[-1])
+    return runs
+
+
+def test_a_task_inside_groups_of_tasks_leads_to_the_pipelines_run(home: Path, groups: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for task in groups:
+        monkeypatch.setenv("MLFLOW_RUN_ID", task)
+        assert open_registry().open_run(KEY) == groups[0]
+    tagged = [run for run in groups if tags.PIPELINE_RUN_ID in client(home).get_run(run).data.tags]
+    assert tagged == [groups[0]]
+
+
+def test_a_run_that_somebody_deleted_is_not_looked_above(home: Path, groups: list[str]) -> None:
+    client(home).delete_run(groups[1])
+    assert open_registry().open_run(KEY) == groups[2]
+
+
+def test_a_run_above_that_mlflow_does_not_have_is_no_error(home: Path, groups: list[str]) -> None:
+    client(home).set_tag(groups[0], "mlflow.parentRunId", "0" * 32)
+    assert open_registry().open_run(KEY) == groups[0]
+
+
+def test_runs_that_are_above_each_other_are_no_endless_search(home: Path, groups: list[str]) -> None:
+    client(home).set_tag(groups[0], "mlflow.parentRunId", groups[2])
+    assert open_registry().open_run(KEY) in groups
+
+
 def test_a_run_of_another_server_is_not_adopted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)

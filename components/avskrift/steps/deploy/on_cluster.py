@@ -17,13 +17,14 @@ from avskrift.deployment.render import Resources, Service, render, storage_uri, 
 from avskrift.deployment.rollout import Plan, Served, roll_back, roll_out, target_of_rollback
 from avskrift.deployment.smoke import SmokeTest
 from avskrift.deployment.waiting import Pace
-from avskrift.errors import RegistryError, UsageError
+from avskrift.errors import AvskriftError, UsageError
 from avskrift.logs import Log
 from avskrift.registry import tags
 from avskrift.registry.mlflow_registry import MlflowRegistry
 from avskrift.registry.promotion import promote
 from avskrift.registry.protocol import CHAMPION, ModelVersion
 from avskrift.steps.deploy.config import Config, Result
+from avskrift.steps.deploy.stop_signals import StopSignals
 from avskrift.storage.atomic import atomic_file
 
 MANIFEST_FILE = "inferenceservice.yaml"
@@ -103,21 +104,24 @@ def deploy(
     cluster = connect(context=config.context, namespace=config.namespace, kubeconfig=config.kubeconfig)
     manifest = rendered(config, version, namespace=cluster.namespace)
     path = _written(config, manifest)
-    with _alone(cluster, config.service_name) as (held, lock):
+    with StopSignals() as signals, _alone(cluster, config.service_name) as (held, lock):
         before = _champion(registry, config.model_name)
-        serving = inference_service.read(cluster, config.service_name)
+        live = inference_service.read(cluster, config.service_name)
+        serving = inference_service.serving_before(live) if live else None
         replaced = inference_service.identity(serving) if serving else None
 
         def accept(served: Served) -> Result:
             # Within: if the registry is away or somebody else moved champion, the version before comes back.
             held.check()
-            promote(registry, config.model_name, config.version, expected=before, lock=lock)
-            _note(registry, version, cluster, config.service_name, replaced=replaced.version if replaced else "")
+            with signals.held_back():
+                promote(registry, config.model_name, config.version, expected=before, lock=lock)
             return Result(
                 target=config.target, version=config.version, url=served.url, promoted=True, transcript=served.transcript, manifest=path
             )
 
         result = roll_out(cluster, manifest, plan, accept=accept)
+        # After: champion has moved, and nothing that fails here may bring the version before back.
+        _note(registry, version, cluster, config.service_name, replaced=replaced.version if replaced else "")
     _log.info("model.deployed", model=config.model_name, version=config.version, service=config.service_name)
     return result
 
@@ -131,7 +135,7 @@ def rollback(config: Config, open_registry: Callable[[], MlflowRegistry], test: 
     """
     plan = _plan(config, test, pace, None)
     cluster = connect(context=config.context, namespace=config.namespace, kubeconfig=config.kubeconfig)
-    with _alone(cluster, config.service_name) as (held, lock):
+    with StopSignals() as signals, _alone(cluster, config.service_name) as (held, lock):
         live = inference_service.read(cluster, config.service_name)
         if live is None:
             raise UsageError(f"there is no InferenceService {config.service_name} in {cluster.namespace}; see `avskrift status --cluster`")
@@ -143,7 +147,8 @@ def rollback(config: Config, open_registry: Callable[[], MlflowRegistry], test: 
 
         def accept(served: Served) -> RolledBack:
             held.check()
-            promote(registry, found.model_name, found.version, expected=before, lock=lock)
+            with signals.held_back():
+                promote(registry, found.model_name, found.version, expected=before, lock=lock)
             return RolledBack(
                 url=served.url,
                 model_name=found.model_name,
@@ -188,5 +193,5 @@ def _note(registry: MlflowRegistry, version: ModelVersion, cluster: Cluster, ser
         if version.run_id:
             noted = {tags.DEPLOYED_AS: f"{cluster.namespace}/{service}", tags.REPLACED_VERSION: replaced or "none"}
             registry.set_tags(version.run_id, noted)
-    except RegistryError as error:
+    except AvskriftError as error:
         _log.warning("model.not_noted", version=version.version, reason=str(error))  # it serves and is champion all the same

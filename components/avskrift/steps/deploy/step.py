@@ -20,6 +20,7 @@ from avskrift.registry.protocol import CHAMPION, ModelVersion
 from avskrift.steps.deploy import on_cluster
 from avskrift.steps.deploy.config import TARGETS, Config, Result, Target
 from avskrift.steps.deploy.on_cluster import MANIFEST_FILE, RolledBack
+from avskrift.steps.deploy.stop_signals import StopSignals
 from avskrift.storage.atomic import write_json
 from avskrift.storage.door import fetch
 from avskrift.storage.paths import home as state_home
@@ -85,14 +86,18 @@ def _deploy_here(config: Config, registry: MlflowRegistry, version: ModelVersion
     champion = registry.version_of_alias(config.model_name, CHAMPION)
     before = champion.version if champion else ""
 
+    signals = StopSignals()
+
     def accept(endpoint: Endpoint) -> Result:
         transcript = smoke(test, url=endpoint.url, service=endpoint.service, version=endpoint.version)
         # Within accept: if the registry is away, the endpoint goes back too, and champion stays what serves.
-        promote(registry, config.model_name, config.version, expected=before, lock=file_lock(_home(config)))
+        with signals.held_back():
+            promote(registry, config.model_name, config.version, expected=before, lock=file_lock(_home(config)))
         return Result(target="local", version=config.version, url=endpoint.url, promoted=True, transcript=transcript)
 
     launch = launcher(package=package.folder, version=config.version, service=config.service_name, port=config.port)
-    result = start(launch, home=_home(config), accept=accept, ready_timeout_s=config.timeout_s)
+    with signals:
+        result = start(launch, home=_home(config), accept=accept, ready_timeout_s=config.timeout_s)
     _log.info("model.deployed", model=config.model_name, version=config.version, port=config.port)
     return result
 

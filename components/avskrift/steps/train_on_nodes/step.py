@@ -12,14 +12,18 @@ from typing import Any
 from avskrift.deployment.cluster import connect
 from avskrift.deployment.nodes import Pace, train
 from avskrift.deployment.trainjob import TrainJob
-from avskrift.errors import UsageError
+from avskrift.errors import AvskriftError, UsageError
+from avskrift.logs import Log
+from avskrift.registry.location import TRACKING_VARIABLE, public_uri
+from avskrift.registry.mlflow_registry import open_registry
+from avskrift.registry.protocol import RunKey
 from avskrift.steps.boundary import RUN_ID_VARIABLE
 from avskrift.steps.fine_tune.places import as_s3
 from avskrift.training.config import TrainingConfig
 
 _HOUR = 3600
 _ID_CHARACTERS = 12  # of the run id's digest: the name of a TrainJob begins the names of its pods, which are short
-_TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+_log = Log("train_on_nodes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,7 @@ def run(config: Config, *, pace: Pace | None = None) -> Result:
     result = _result(config)
     cluster = connect(context=config.context, namespace=config.namespace, kubeconfig=config.kubeconfig)
     job = train_job(config, namespace=cluster.namespace)
+    job = dataclasses.replace(job, mlflow_run=_record(config))
     name = train(cluster, job, pace or Pace(timeout_s=config.hours * _HOUR))
     return dataclasses.replace(result, train_job=name)
 
@@ -116,6 +121,21 @@ def train_job(config: Config, *, namespace: str) -> TrainJob:
     )
 
 
+def _record(config: Config) -> str:
+    """The id of the pipeline run's record in MLflow, for the nodes to write into; "" where MLflow is away or not known here.
+
+    KFP's MLflow plugin tells of the run in the environment of this step, and of no pod of the nodes'. Without that they would be the
+    first to look for it, find none, and make another.
+    """
+    if not (config.tracking_uri or os.environ.get(TRACKING_VARIABLE)):
+        return ""
+    try:
+        return open_registry(config.tracking_uri).open_run(RunKey(pipeline_run_id=_run_id(config), experiment=config.experiment))
+    except AvskriftError as error:  # training itself goes on without MLflow too
+        _log.warning("mlflow_run.not_known", reason=str(error))
+        return ""
+
+
 def _job(config: Config, result: Result) -> dict[str, Any]:
     """What fine_tune's own ``Config`` is made of, on the nodes."""
     options = dataclasses.fields(TrainingConfig)
@@ -127,9 +147,16 @@ def _job(config: Config, result: Result) -> dict[str, Any]:
         "report": result.training_uri,
         "checkpoints": as_s3(config.checkpoints or f"{_place(config)}/checkpoints"),
         "experiment": config.experiment,
-        "tracking_uri": config.tracking_uri or os.environ.get(_TRACKING_VARIABLE, ""),
+        "tracking_uri": _tracking_uri(config),
         "training": {option.name: chosen[option.name] for option in options if chosen[option.name] != option.default},
     }
+
+
+def _tracking_uri(config: Config) -> str:
+    """Where the nodes find MLflow; "" where they take the address from their Secret. Everybody who may look at the job can read it."""
+    own = config.tracking_uri or os.environ.get(TRACKING_VARIABLE, "")
+    holds_credentials = not config.tracking_uri and public_uri(own) != own
+    return "" if holds_credentials and config.mlflow_secret else own
 
 
 def _result(config: Config) -> Result:
