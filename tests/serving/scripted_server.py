@@ -25,6 +25,8 @@ TRANSLATED = "The canary sang & was quiet."
 SILENT_SECONDS = 2.0  # nothing was said
 BREAKING_SECONDS = 3.0  # the engine fails, and its exception quotes the transcript
 HANGING_SECONDS = 4.0  # the engine does not answer before the file HANG_FOLDER/released exists
+CUT_HANGING_SECONDS = 12.0  # as above, before there are windows
+DRAGGING_SECONDS = 2.25  # the engine takes half as long as the recording
 HANG_FOLDER = "TEST_HANG_FOLDER"
 
 
@@ -41,6 +43,8 @@ class ScriptedTranscriber:
             raise LanguageError(f"the model does not know {options.language!r}; use sv or en")
 
     def windows(self, samples: Audio) -> list[Window]:
+        if len(samples) / 16_000 == CUT_HANGING_SECONDS:
+            _hang(Path(os.environ[HANG_FOLDER]))
         return [Window(0, 0, samples, first=True)]
 
     def kind(self, window: Window, options: Options) -> Kind:
@@ -60,6 +64,8 @@ class ScriptedTranscriber:
             raise RuntimeError(f"the engine failed on {SPOKEN!r}")
         if seconds == HANGING_SECONDS:
             _hang(Path(os.environ[HANG_FOLDER]))
+        if seconds == DRAGGING_SECONDS:
+            time.sleep(seconds / 2)
         spoken = TRANSLATED if options.task == "translate" else SPOKEN
         said = "" if seconds == SILENT_SECONDS else f"{options.prompt or ''}{spoken}"
         guesses = () if language else (LanguageGuess(language="sv", probability=0.75),)

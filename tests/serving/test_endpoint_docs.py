@@ -153,6 +153,16 @@ def test_openais_client_lists_the_model(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["avskrift"]
 
 
+def test_openais_client_retrieves_the_model_by_its_name_and_by_openais(client: openai.OpenAI, server: RunningServer) -> None:
+    (listed,) = client.models.list()
+    assert client.models.retrieve("avskrift") == listed
+    alias = client.models.retrieve("whisper-1")
+    assert (alias.id, alias.to_dict()["sha256"]) == ("whisper-1", listed.to_dict()["sha256"])
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.models.retrieve("gpt-4o")
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+
+
 def test_openais_client_raises_its_own_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.audio.transcriptions.create(model="gpt-4o", file=FILE)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,8 @@ import pytest
 from conftest import RunningServer, StartServer, recording, server_command
 from scripted_server import HANG_FOLDER, HANGING_SECONDS, SPOKEN
 
+from avskrift.deployment.client import Question
+from avskrift.deployment.patience import PatientEndpoint
 from avskrift.errors import IntegrityError, PackageError, PortTakenError, UsageError
 from avskrift.storage.manifest import verify_folder
 from avskrift.whisper.package import open_package
@@ -163,10 +166,32 @@ def test_a_request_in_flight_is_answered_before_the_end(start_server: StartServe
 
 def test_a_transcription_that_does_not_end_does_not_hold_the_server(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server(**{HANG_FOLDER: str(tmp_path)}, AVSKRIFT_GRACE_SECONDS="1")
-    thread = in_background(server, [])
+    answers: list[httpx.Response] = []
+    thread = in_background(server, answers)
     wait_for(tmp_path / "started")
     assert server.terminate() == 0
     thread.join()
+    assert (answers[0].status_code, answers[0].headers["retry-after"]) == (503, "1")
+    assert answers[0].json()["error"]["code"] == "stopping"
+    assert "CancelledError" not in server.log(), "uvicorn was left to answer"
+
+
+def test_our_own_client_asks_again_after_a_server_was_stopped_under_it(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server(**{HANG_FOLDER: str(tmp_path)}, AVSKRIFT_GRACE_SECONDS="1")
+    file = tmp_path / "a.flac"
+    file.write_bytes(recording(HANGING_SECONDS))
+
+    def another_server(_seconds: float) -> None:
+        server.process.wait(timeout=60)
+        (tmp_path / "released").touch()
+        start_server("--port", str(server.port), **{HANG_FOLDER: str(tmp_path)})
+
+    patient = PatientEndpoint(f"http://127.0.0.1:{server.port}", sleep=another_server)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(patient.ask, file, Question(model="avskrift"))
+        wait_for(tmp_path / "started")
+        server.process.send_signal(signal.SIGTERM)
+        assert asked.result() == f"{SPOKEN}\n"
 
 
 def test_the_command_explains_itself_and_refuses_what_it_does_not_know() -> None:

@@ -94,18 +94,21 @@ class Admission:
             self._seconds_a_byte = (1 - _SMOOTHING) * known + _SMOOTHING * seconds_a_byte
 
     @contextmanager
-    def queued(self, audio_s: float, queue: Scheduler) -> Iterator[None]:
-        """A recording of ``audio_s`` while it waits and is transcribed. Whoever is alone is let in, however long it is.
+    def queued(self, audio_s: float, queue: Scheduler, *, left_s: float | None = None) -> Iterator[None]:
+        """The recordings of one request, of ``audio_s`` together, while they wait and are transcribed.
+
+        They are let in together or not at all, so that none of them is in another's way: whoever is alone is let in, however long.
+        ``left_s`` is what is left of the request's deadline; all of it where it is not given.
 
         Raises:
-            Busy: the queue would be over its limit, or it could not be done before its deadline.
+            Busy: the queue would be over its limit, or they could not be done before the deadline.
         """
         upload = _upload.get()
         if upload is not None:
             self._expect(upload, max(0.0, upload.expected_s - audio_s))
         if self._audio_s and self._audio_s + audio_s > self._settings.max_queue_seconds:
             raise self._full(queue.wait_s(audio_s))
-        wait_s, longest = queue.wait_s(audio_s), _ADMITTED_SHARE * self._settings.deadline_seconds
+        wait_s, longest = queue.wait_s(audio_s), _ADMITTED_SHARE * (self._settings.deadline_seconds if left_s is None else left_s)
         if self._audio_s and wait_s > longest:
             raise self._full(wait_s - longest)
         self._audio_s += audio_s

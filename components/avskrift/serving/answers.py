@@ -83,6 +83,22 @@ class TooLate(Refusal):
         super().__init__(HTTPStatus.GATEWAY_TIMEOUT, message, code="deadline_exceeded")
 
 
+class TooSlow(Refusal):
+    """408: the deadline passed before all of the request was there. What may still come of it is not waited for."""
+
+    def __init__(self, seconds: float) -> None:
+        message = f"the request had not arrived after {seconds:g} s; send it compressed as FLAC or MP3, in parts, or try again"
+        super().__init__(HTTPStatus.REQUEST_TIMEOUT, message, code="upload_too_slow", headers={"Connection": "close"})
+
+
+class Stopping(Refusal):
+    """503: the server is told to stop and cannot wait for the answer; another one, or the next, may have it."""
+
+    def __init__(self) -> None:
+        message = "the server was stopped before the answer was there; try again"
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, message, code="stopping", headers={"Retry-After": "1"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What a client may know of a failure, whatever protocol it speaks."""

@@ -1,4 +1,4 @@
-"""ASGI middleware in front of KServe's application: who is let in, a limit on every body, closed doors, and a last resort."""
+"""ASGI middleware in front of KServe's application: who is let in, limits on every body and its time, closed doors, and a last resort."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from avskrift.serving import metrics, tracing
+from avskrift.serving import deadline, metrics, tracing
 from avskrift.serving.admission import Admission
-from avskrift.serving.answers import OPENAI_PREFIXES, Refusal, answer_to
+from avskrift.serving.answers import OPENAI_PREFIXES, Refusal, Stopping, TooSlow, answer_to
 from avskrift.serving.settings import Settings
 
 _OVERHEAD_BYTES = 64 << 10  # of a body besides the recording: form fields, boundaries, JSON around the base64
 _BINARY_TENSOR_HEADER = b"inference-header-content-length"
 _CLOSED_PREFIX = "/v2/repository/"  # loading and unloading models is not for whoever reaches the port
+_NOT_OFFERED = ":explain"  # KServe would read and parse the whole body before it says so
 _PROTOCOLS = {"/transcriptions": "openai", "/translations": "openai", ":predict": "v1", "/infer": "v2"}  # by a path's end
 _LEFT = 499  # nginx's status for a client that closed its connection; it is counted, never sent
 
@@ -27,7 +28,8 @@ _LEFT = 499  # nginx's status for a client that closed its connection; it is cou
 class Guards:
     """Lets a request through to ``app`` if it may pass, and answers whatever ``app`` does not.
 
-    A client that leaves has its work cancelled, in whatever protocol it asked.
+    A client that leaves has its work cancelled, in whatever protocol it asked. A request's deadline begins here, before its body is
+    read: whoever stops sending does not keep the place that it was given.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Settings, admission: Admission) -> None:
@@ -39,38 +41,50 @@ class Guards:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), 0
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        client = _Client(receive, self._limit(scope), self._too_large)
-        protocol = _protocol(scope)
+        began, answer, protocol = time.monotonic(), _Answer(send), _protocol(scope)
         try:
-            with ExitStack() as stack:
-                self._check(scope)
-                if protocol:
-                    stack.enter_context(tracing.request(protocol, Headers(scope=scope)))
-                    stack.enter_context(self._admission.spooled(self._size(scope), declared=_declared(scope) is not None))
-                if not await _while_there(_run(self._app, _as_bytes(scope), client.receive, watch), client):
-                    status = status or _LEFT
+            if not await self._let_through(scope, receive, answer.send, protocol):
+                answer.status = answer.status or _LEFT
+        except asyncio.CancelledError:  # the server is told to stop, and the time of grace is over
+            if answer.status:  # cut off in the middle: uvicorn hangs up, and the client sees that it is not whole
+                raise
+            await answer_to(scope["path"], Stopping())(scope, receive, answer.send)
         except Exception as error:  # the last resort: nothing of it may reach the client or uvicorn's log
             response = answer_to(scope["path"], error)
-            if not status:
-                await response(scope, receive, watch)
+            if not answer.status:
+                await response(scope, receive, answer.send)
         finally:
             if protocol:
-                metrics.REQUESTS.labels(protocol, str(status)).inc()
+                metrics.REQUESTS.labels(protocol, str(answer.status)).inc()
                 metrics.REQUEST_SECONDS.observe(time.monotonic() - began)
+
+    async def _let_through(self, scope: Scope, receive: Receive, send: Send, protocol: str) -> bool:
+        """Have ``app`` answer, as long as there is somebody to answer; whether there was."""
+        self._check(scope)
+        with ExitStack() as stack:
+            until = stack.enter_context(deadline.within(self._settings.deadline_seconds))
+            if protocol:
+                stack.enter_context(tracing.request(protocol, Headers(scope=scope)))
+                stack.enter_context(self._admission.spooled(self._size(scope), declared=_declared(scope) is not None))
+            client = self._client(scope, receive, until)
+            return await _while_there(_run(self._app, _as_bytes(scope), client.receive, send), client)
 
     def _check(self, scope: Scope) -> None:
         if scope["path"].startswith(_CLOSED_PREFIX):
             raise Refusal(HTTPStatus.NOT_FOUND, "this server keeps the model that it was started with")
+        if scope["path"].endswith(_NOT_OFFERED):
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server does not offer that operation")
         if self._size(scope) > self._limit(scope):
             raise self._too_large()
+
+    def _client(self, scope: Scope, receive: Receive, until: float) -> _Client:
+        return _Client(
+            receive,
+            limit=self._limit(scope),
+            too_large=self._too_large,
+            until=until,
+            too_slow=lambda: TooSlow(self._settings.deadline_seconds),
+        )
 
     def _size(self, scope: Scope) -> int:
         """Bytes that the body has by its header; where it does not say, as many as it may have."""
@@ -87,21 +101,45 @@ class Guards:
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, param="file", code="audio_too_large")
 
 
-class _Client:
-    """What a client sends, up to ``limit`` bytes whatever its headers said, and whether it is still there."""
+class _Answer:
+    """What a client is sent, and with which status; 0 as long as there is none."""
 
-    def __init__(self, receive: Receive, limit: int, too_large: Callable[[], Refusal]) -> None:
-        self._receive, self._limit, self._too_large = receive, limit, too_large
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+class _Client:
+    """What a client sends, up to ``limit`` bytes whatever its headers said and by its deadline, and whether it is still there."""
+
+    def __init__(
+        self, receive: Receive, *, limit: int, too_large: Callable[[], Refusal], until: float, too_slow: Callable[[], Refusal]
+    ) -> None:
+        self._receive = receive
+        self._limit, self._too_large = limit, too_large
+        self._until, self._too_slow = until, too_slow
         self._seen = 0
         self._said_all = asyncio.Event()
         self._gone = asyncio.Event()
 
     async def receive(self) -> Message:
-        """What the application reads: the body's parts, then that the client is gone, once it is."""
+        """What the application reads: the body's parts, then that the client is gone, once it is.
+
+        Raises:
+            Refusal: the body is too large, or was not there by the deadline.
+        """
         if self._said_all.is_set():
             await self._gone.wait()
             return {"type": "http.disconnect"}
-        message = await self._receive()
+        try:
+            message = await deadline.awaited(self._receive(), self._until)
+        except TimeoutError as error:
+            raise self._too_slow() from error
         self._seen += len(message.get("body", b""))
         if self._seen > self._limit:
             raise self._too_large()

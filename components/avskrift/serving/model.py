@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from kserve import InferRequest, InferResponse, Model
@@ -16,17 +16,18 @@ from kserve import InferRequest, InferResponse, Model
 from avskrift.audio.constants import SAMPLE_RATE
 from avskrift.errors import AudioError, AudioTooLargeError
 from avskrift.logs import Log
-from avskrift.serving import metrics, payloads, tracing
+from avskrift.serving import deadline, metrics, payloads, tracing
 from avskrift.serving.admission import Admission
 from avskrift.serving.answers import TooLate
 from avskrift.serving.decoding import DecodingPool
 from avskrift.serving.payloads import Recording
-from avskrift.serving.scheduler import Heard, Scheduler, Turn
+from avskrift.serving.scheduler import Heard, Place, Scheduler, Turn
 from avskrift.serving.settings import Settings
 from avskrift.whisper.package import ModelPackage
 from avskrift.whisper.transcript import Audio, Options, Segment, Transcript
 from avskrift.whisper.windows import Window, WindowText, WindowTranscriber, assemble
 
+_Result = TypeVar("_Result")
 OpenTranscriber = Callable[[ModelPackage, Settings], WindowTranscriber]
 
 _WARM_UP_SECONDS = 1
@@ -84,19 +85,21 @@ class TranscriptionModel(Model):  # type: ignore[misc]  # kserve has no types
         Raises:
             AudioError: a recording that cannot be decoded, is not of an accepted type, or is too large or too long.
             LanguageError: the model does not know a language that was named.
-            Busy, TooLate: no room in the queue, or no answer before the deadline.
+            Busy, TooLate: no room in the queue, or no answer before the deadline, which is that of the request.
         """
-        deadline = time.monotonic() + self.settings.deadline_seconds
+        until = deadline.of_this_request(self.settings.deadline_seconds)
         with self.admission.arrival(), tracing.phase("decode", recordings=len(recordings)):
-            decoded = await self._decode(recordings)
-        tasks = [
-            asyncio.ensure_future(self._whole(samples, one.options, deadline)) for one, samples in zip(recordings, decoded, strict=True)
-        ]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:  # where one failed, or whoever asked has left
-                task.cancel()
+            decoded = await _in_time(self._decode(recordings), until)
+        with self._let_in(recordings, decoded, until) as places:
+            whole = [
+                self._whole(samples, one.options, place, until) for one, samples, place in zip(recordings, decoded, places, strict=True)
+            ]
+            tasks = [asyncio.ensure_future(each) for each in whole]
+            try:
+                return list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:  # where one failed, or whoever asked has left
+                    task.cancel()
 
     async def stream(self, recording: Recording) -> AsyncGenerator[Segment | Transcript]:
         """The segments of a recording in order, each as soon as it is known, and its transcript at the end.
@@ -104,12 +107,13 @@ class TranscriptionModel(Model):  # type: ignore[misc]  # kserve has no types
         Raises:
             As :meth:`transcribe`; before the first segment where the recording or the queue is at fault.
         """
-        deadline = time.monotonic() + self.settings.deadline_seconds
+        until = deadline.of_this_request(self.settings.deadline_seconds)
         with self.admission.arrival(), tracing.phase("decode", recordings=1):
-            (samples,) = await self._decode([recording])
-        async with aclosing(self._hear(samples, recording.options, deadline)) as heard:
-            async for item in heard:
-                yield item
+            (samples,) = await _in_time(self._decode([recording]), until)
+        with self._let_in([recording], [samples], until) as (place,):
+            async with aclosing(self._hear(samples, recording.options, place, until)) as heard:
+                async for item in heard:
+                    yield item
 
     async def predict(
         self,
@@ -130,22 +134,32 @@ class TranscriptionModel(Model):  # type: ignore[misc]  # kserve has no types
     def get_output_types(self) -> list[dict[str, Any]]:
         return payloads.v2_outputs()
 
-    async def _whole(self, samples: Audio, options: Options, deadline: float) -> Transcript:
-        async with aclosing(self._hear(samples, options, deadline)) as heard:
+    @contextmanager
+    def _let_in(self, recordings: Sequence[Recording], decoded: Sequence[Audio], until: float) -> Iterator[list[Place]]:
+        """A place in the queue for each recording of a request; for all of them or none."""
+        if self._engine is None or self._queue is None:
+            raise RuntimeError("load() comes before transcribe()")
+        for recording in recordings:
+            self._engine.check(recording.options)
+        seconds = [len(samples) / SAMPLE_RATE for samples in decoded]
+        left_s = until - time.monotonic()
+        with self.admission.queued(sum(seconds), self._queue, left_s=left_s), self._queue.kept(seconds) as places:
+            yield places
+
+    async def _whole(self, samples: Audio, options: Options, place: Place, until: float) -> Transcript:
+        async with aclosing(self._hear(samples, options, place, until)) as heard:
             items = [item async for item in heard]
         assert isinstance(items[-1], Transcript), "it comes last"
         return items[-1]
 
-    async def _hear(self, samples: Audio, options: Options, deadline: float) -> AsyncGenerator[Segment | Transcript]:
+    async def _hear(self, samples: Audio, options: Options, place: Place, until: float) -> AsyncGenerator[Segment | Transcript]:
         """Cut, wait for turns, and put in order what was heard."""
-        if self._engine is None or self._queue is None:
-            raise RuntimeError("load() comes before transcribe()")
-        self._engine.check(options)
+        assert self._queue is not None
         started, duration_s = time.monotonic(), len(samples) / SAMPLE_RATE
-        with self.admission.queued(duration_s, self._queue), tracing.phase("transcribe", audio_seconds=duration_s):
-            windows = await self._cut(samples)
+        with tracing.phase("transcribe", audio_seconds=duration_s):
+            windows = await _in_time(self._cut(samples), until)
             texts: list[WindowText] = []
-            async with aclosing(_read_in_order(self._queue, windows, options, deadline)) as read:
+            async with aclosing(_read_in_order(self._queue, windows, options, place, until)) as read:
                 async for text in read:
                     texts.append(text)
                     for segment in text.segments:
@@ -184,11 +198,25 @@ class TranscriptionModel(Model):  # type: ignore[misc]  # kserve has no types
             )
 
 
-async def _read_in_order(queue: Scheduler, windows: Sequence[Window], options: Options, deadline: float) -> AsyncGenerator[WindowText]:
-    """The windows' texts in the order of the windows. Whoever stops asking has left the queue.
+async def _in_time(work: Awaitable[_Result], until: float) -> _Result:
+    """What ``work`` gives.
 
     Raises:
         TooLate: the deadline (by time.monotonic()) passed.
+    """
+    try:
+        return await deadline.awaited(work, until)
+    except TimeoutError as error:
+        raise TooLate("the recording was not transcribed before the deadline; send a shorter one, or try again") from error
+
+
+async def _read_in_order(
+    queue: Scheduler, windows: Sequence[Window], options: Options, place: Place, until: float
+) -> AsyncGenerator[WindowText]:
+    """The windows' texts in the order of the windows. Whoever stops asking has left the queue.
+
+    Raises:
+        TooLate: as :func:`_in_time`.
     """
     loop, news = asyncio.get_running_loop(), asyncio.Queue[Heard | Exception]()
 
@@ -199,14 +227,12 @@ async def _read_in_order(queue: Scheduler, windows: Sequence[Window], options: O
     turn = Turn(windows=windows, options=options, on_heard=tell, on_failure=tell)
     if windows:
         queue.submit(turn)
+    queue.free(place)
     read: dict[int, WindowText] = {}
     try:
         for number in range(len(windows)):
             while number not in read:
-                try:
-                    item = await asyncio.wait_for(news.get(), deadline - time.monotonic())
-                except TimeoutError as error:
-                    raise TooLate("the recording was not transcribed before the deadline; send a shorter one, or try again") from error
+                item = await _in_time(news.get(), until)
                 if isinstance(item, Exception):
                     raise item
                 read[item.number] = item.text

@@ -28,12 +28,13 @@ Described = dict[str, Any]
 _REFUSED = {
     HTTPStatus.BAD_REQUEST: "a field that is missing, unknown, given twice or not usable",
     HTTPStatus.NOT_FOUND: "no such model",
+    HTTPStatus.REQUEST_TIMEOUT: "the request had not arrived in time",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "more bytes or seconds than the limits",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "not WAV, FLAC, MP3, Ogg or M4A",
     HTTPStatus.UNPROCESSABLE_ENTITY: "a recording that is empty, damaged or cut short",
     HTTPStatus.TOO_MANY_REQUESTS: "the server is full",
     HTTPStatus.INTERNAL_SERVER_ERROR: "a fault of the server",
-    HTTPStatus.SERVICE_UNAVAILABLE: "the server cannot do this now",
+    HTTPStatus.SERVICE_UNAVAILABLE: "the server cannot do this now, or was stopped meanwhile",
     HTTPStatus.GATEWAY_TIMEOUT: "the answer was not ready in time",
 }
 _OPENAI_EXAMPLE = {"error": {"message": "no model 'x' here", "type": "invalid_request_error", "param": "model", "code": "model_not_found"}}
@@ -65,8 +66,11 @@ def description(*, model_name: str, settings: Settings) -> Described:
 
 def _openai_paths(model_name: str) -> Described:
     card = {"id": model_name, "object": "model", "created": 1767225600, "owned_by": "avskrift", "version": "7", "sha256": "0" * 64}
+    one = _get("OpenAI", "The model as OpenAI shows it", "OpenAIModel", card) | {"parameters": [_model_name(model_name)]}
+    one["responses"][str(int(HTTPStatus.NOT_FOUND))] = _json(_REFUSED[HTTPStatus.NOT_FOUND], "OpenAIError", _OPENAI_EXAMPLE)
     paths: Described = {
-        "/openai/v1/models": {"get": _get("OpenAI", "The model as OpenAI lists it", "OpenAIModels", {"object": "list", "data": [card]})}
+        "/openai/v1/models": {"get": _get("OpenAI", "The model as OpenAI lists it", "OpenAIModels", {"object": "list", "data": [card]})},
+        "/openai/v1/models/{model_name}": {"get": one},
     }
     for prefix in AUDIO_PREFIXES:
         paths[f"{prefix}/transcriptions"] = {"post": _hear("What was said", "TranscriptionForm", task="transcribe")}
@@ -182,7 +186,8 @@ def _post(
 def _refusals(schema: str, example: Described) -> Described:
     described = {str(int(status)): _json(because, schema, example) for status, because in _REFUSED.items()}
     seconds = {"description": "whole seconds after which to try again", "schema": {"type": "string", "pattern": "^[1-9][0-9]*$"}}
-    described[str(int(HTTPStatus.TOO_MANY_REQUESTS))]["headers"] = {"Retry-After": seconds}
+    for status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        described[str(int(status))]["headers"] = {"Retry-After": seconds}
     return described
 
 

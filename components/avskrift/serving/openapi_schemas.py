@@ -28,7 +28,8 @@ def schemas(model_name: str) -> dict[str, Schema]:
         "Transcript": _object({"text": _TEXT}),
         "VerboseTranscript": _verbose(),
         "StreamedEvent": _streamed_event(),
-        "OpenAIModels": _openai_models(),
+        "OpenAIModel": _openai_model(),
+        "OpenAIModels": _object({"object": {"const": "list"}, "data": _list(_openai_model())}),
         "OpenAIError": _openai_error(),
         "Error": _object({"error": _TEXT}),
         "Alive": _object({"status": {"const": "alive"}}),
@@ -92,9 +93,9 @@ def _streamed_event() -> Schema:
     return _object({"data": data}) | {"description": "one server-sent event by its fields; with verbose_json, done has all that it has"}
 
 
-def _openai_models() -> Schema:
+def _openai_model() -> Schema:
     card = {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT, "version": _TEXT, "sha256": _TEXT}
-    return _object({"object": {"const": "list"}, "data": _list(_object(card))})
+    return _object(card)
 
 
 def _openai_error() -> Schema:

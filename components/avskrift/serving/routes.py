@@ -1,4 +1,4 @@
-"""``/openai/v1/audio/transcriptions``, ``…/translations`` and ``/openai/v1/models``, as OpenAI's clients expect them.
+"""``/openai/v1/audio/transcriptions``, ``…/translations``, ``/openai/v1/models`` and ``…/models/{name}``, as OpenAI's clients expect them.
 
 The audio routes are under ``/v1/audio/`` too. ``/v1/models`` is KServe's.
 """
@@ -52,7 +52,7 @@ def router(model: TranscriptionModel) -> APIRouter:
         fields = await _read_form(request, task, largest_file=model.settings.max_upload_bytes)
         fmt = _response_format(fields)
         granularities = _granularities(fields, fmt)
-        _check_model(fields, served=model.name)
+        _check_model(_text(fields, "model") or model.name, served=model.name)
         _check_temperature(fields)
         timestamps: Timestamps = "word" if "word" in granularities else "segment" if fmt in TIMED_FORMATS else "none"
         options = _options(fields, task, timestamps=timestamps)
@@ -79,6 +79,11 @@ def router(model: TranscriptionModel) -> APIRouter:
     @routes.get("/openai/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model_card(model)]}
+
+    @routes.get("/openai/v1/models/{model_name}")
+    async def one_model(model_name: str) -> dict[str, Any]:
+        _check_model(model_name, served=model.name)
+        return _model_card(model) | {"id": model_name}  # the alias as it was asked for, as OpenAI's API has it
 
     return routes
 
@@ -153,10 +158,9 @@ def _streamed(form: FormData, fmt: Format) -> bool:
     return asked == "true"
 
 
-def _check_model(form: FormData, *, served: str) -> None:
-    name = _text(form, "model") or served
+def _check_model(name: str, *, served: str) -> None:
     if name not in (served, ALIAS):
-        message = f"no model {name!r} here; use {served!r} or leave the field out"
+        message = f"no model {name!r} here; use {served!r} or {ALIAS!r}"
         raise Refusal(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
 
 

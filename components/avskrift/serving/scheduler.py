@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from avskrift.audio.constants import FRAMES_PER_SECOND
@@ -59,6 +60,13 @@ class Turn:
         return self._waiting[:1] if first_alone else self._waiting
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Place:
+    """What is kept for a recording that was let in and is still being cut: ``seconds`` of the engine, as far as its length tells."""
+
+    seconds: float
+
+
 class Scheduler:
     """Reads windows with ``engine`` in one thread, since the engine spreads each batch over all cores.
 
@@ -78,10 +86,29 @@ class Scheduler:
         self._engine = engine
         self._gather_s, self._expected, self._on_batch = gather_s, expected, on_batch
         self._turns: list[Turn] = []
+        self._kept: list[Place] = []
         self._changed = threading.Condition()
         self._virtual = 0.0
         self._rate = 0.0  # encoder seconds a second
         threading.Thread(target=self._work, daemon=True, name="transcription").start()
+
+    @contextmanager
+    def kept(self, seconds: Sequence[float]) -> Iterator[list[Place]]:
+        """Places for recordings of so many seconds each, which others have to wait for from now on; free again at the end."""
+        places = [Place(seconds=each) for each in seconds]
+        with self._changed:
+            self._kept.extend(places)
+        try:
+            yield places
+        finally:
+            for place in places:
+                self.free(place)
+
+    def free(self, place: Place) -> None:
+        """Give a place up, if it was not yet: its recording was submitted, or has nothing to be read."""
+        with self._changed:
+            if place in self._kept:
+                self._kept.remove(place)
 
     def submit(self, turn: Turn) -> None:
         """Put a recording into the queue. One without a window to read has nothing to wait for, and is not to be given."""
@@ -106,9 +133,10 @@ class Scheduler:
             return sum(turn.waits_s for turn in self._turns)
 
     def wait_s(self, seconds: float) -> float:
-        """A guess how long a recording that needs so many seconds of the engine would take from now; 0 before the first batch."""
+        """A guess how long recordings that need so many seconds of the engine would take from now; 0 before the first batch."""
         with self._changed:
-            ahead = sum(min(turn.waits_s, max(seconds, _SECONDS_AT_ONCE)) for turn in self._turns)
+            others = [turn.waits_s for turn in self._turns] + [place.seconds for place in self._kept]
+            ahead = sum(min(other, max(seconds, _SECONDS_AT_ONCE)) for other in others)
             return (ahead + seconds) / self._rate if self._rate else 0.0
 
     def _work(self) -> None:

@@ -23,7 +23,7 @@ class Settings:
     threads: int = 0  # 0: as many as the container has cores
     device: Device = "auto"
     grace_seconds: int = 10  # what a request in flight gets when the server is told to stop
-    deadline_seconds: float = 300.0  # from a request's arrival to its answer
+    deadline_seconds: float = 300.0  # from a request's arrival, before its body is read, to its answer
     max_queue_seconds: float = 3600.0  # of audio that waits or is being transcribed; one recording alone may be longer
     max_spool_mb: float = 512.0  # MiB of uploads that are held at once
     gather_ms: float = 5.0  # what a batch with room waits for requests that are on their way
