@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,17 @@ import small_training
 from dataset_folder import write_dataset
 from running import processes_of, wait_until
 from small_training import spoken
+from torch.distributed.run import config_from_args, parse_args
 
 from avskrift.corpus.dataset import Dataset
 from avskrift.errors import DatasetError, PreemptedError, StepFailedError, UsageError
 from avskrift.steps.fine_tune import launch
 from avskrift.steps.fine_tune.step import Config, Result, run
+from avskrift.training import planning
+from avskrift.training.checkpoint import Checkpoints, Progress
 from avskrift.training.config import TrainingConfig
 from avskrift.training.distributed import World, world_of_environment
+from avskrift.training.plan import BUCKETS, Plan, plan_run
 from avskrift.training.report import CURVES_FILE
 
 pytestmark = pytest.mark.runs
@@ -54,6 +60,8 @@ STEP = """
 import json, sys
 from avskrift.steps.boundary import boundary
 from avskrift.steps.fine_tune.step import Config, run
+from avskrift.training import planning
+from avskrift.training.checkpoint import Checkpoints, Progress
 from avskrift.training.config import TrainingConfig
 
 raw = json.loads(sys.argv[1])
@@ -170,6 +178,93 @@ def test_two_go_on_from_it_and_if_their_parent_is_killed_none_is_left_behind(pre
     assert len(losses) > preempted.saved
 
 
+def test_two_go_on_with_the_steps_of_a_machine_that_planned_others(
+    whisper: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: Ran
+) -> None:
+    whole, stopped = (_config(whisper, dataset, tmp_path / name, ONE) for name in ("whole", "stopped"))
+    with monkeypatch.context() as gpu:
+        gpu.setattr(planning, "plan_run", _with_few_lengths)
+        expected = Ran(whole, run(whole))
+        gpu.setattr(Checkpoints, "save", _saves_until(3))
+        with pytest.raises(KeyboardInterrupt):
+            run(stopped)
+    assert len(expected.losses) != len(alone.losses), "other settings, please: both machines plan the same"
+    again = Ran(stopped, run(replace(stopped, training=TWO)))
+    assert again.result.training.processes == 2
+    assert again.losses[:3] == expected.losses[:3]
+    assert again.losses == pytest.approx(expected.losses, rel=1e-4)
+    assert again.wers == expected.wers
+
+
+# A minute's checkpoint and torchrun's patience, thirty times as fast: 2 s to save, and of torchrun's own accord 1 s.
+SLOW_TO_SAVE = """
+import os, sys, time
+
+if "RANK" in os.environ:
+    from avskrift.training import checkpoint
+
+    save = checkpoint.Checkpoints.save
+
+    def slowly(self, *given, wait=False):
+        if wait:
+            time.sleep(2)
+        save(self, *given, wait=wait)
+
+    checkpoint.Checkpoints.save = slowly
+elif "torch.distributed.run" in sys.orig_argv:
+    from torch.distributed.elastic.multiprocessing.api import PContext
+
+    close = PContext.close
+    PContext.close = lambda self, death_sig=None, timeout=30: close(self, death_sig, timeout / 30)
+"""
+
+
+@pytest.mark.parametrize("told", ["the step", "the second process"])
+def test_a_checkpoint_that_takes_longer_than_torchruns_patience_is_still_saved(
+    whisper: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """The second process alone: another node is drained. torchrun of this one then finds that a process has left, and stops the first."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_TO_SAVE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv(launch.SHUTDOWN_VARIABLE, raising=False)
+    home = tmp_path / "home"
+    config = _config(whisper, dataset, tmp_path, replace(TWO, epochs=LONG))
+    process = _start(config, home)
+    try:
+        wait_until(lambda: _checkpoints(tmp_path) != [], what="a first checkpoint")
+        (process if told == "the step" else _process_of_rank(home, 1)).send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == PreemptedError.exit_code, said
+    (step,) = re.findall(r"stopped by SIGTERM after step (\d+) of \d+, which is saved", said.splitlines()[-1])
+    assert f"step-{int(step):08}" in _checkpoints(tmp_path)
+    assert processes_of(home) == []
+
+
+@pytest.mark.parametrize(("said", "waits"), [("", 110), ("7", 7)])
+def test_torchrun_waits_nearly_as_long_as_a_pod_has_or_as_a_person_says(
+    whisper: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, waits: int
+) -> None:
+    heard: list[int] = []
+    real = subprocess.Popen
+
+    def started(command: list[str], *, env: dict[str, str], start_new_session: bool) -> subprocess.Popen[bytes]:
+        assert command[1:3] == ["-m", "torch.distributed.run"]
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            heard.append(config_from_args(parse_args(command[3:]))[0].shutdown_timeout)
+        return real(["true"])
+
+    monkeypatch.delenv(launch.SHUTDOWN_VARIABLE, raising=False)
+    if said:
+        monkeypatch.setenv(launch.SHUTDOWN_VARIABLE, said)
+    monkeypatch.setattr(subprocess, "Popen", started)
+    launch.run_as_node(_config(whisper, dataset, tmp_path, TWO))
+    assert heard == [waits]
+
+
 def test_what_a_process_fails_of_arrives_with_its_class_and_its_message(whisper: Path, dataset: Dataset, tmp_path: Path) -> None:
     clips = list(dataset.clips("train"))
     torn = [replace(clip, audio=clip.audio[:40]) if clip.clip_id == "clip-7" else clip for clip in clips]
@@ -238,6 +333,30 @@ def _start(config: Config, home: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", STEP, json.dumps(asdict(config), default=str)]
     environment = os.environ | {"AVSKRIFT_HOME": str(home)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _with_few_lengths(*given: Any, static: bool, buckets: int, **more: Any) -> Plan:
+    """As a GPU plans that compiles."""
+    return plan_run(*given, static=True, buckets=BUCKETS, **more)
+
+
+def _saves_until(step: int) -> Callable[..., None]:
+    """Saves, until the process is stopped."""
+    save = Checkpoints.save
+
+    def saved(self: Checkpoints, parts: Any, progress: Progress, settings: Any, *, wait: bool) -> None:
+        save(self, parts, progress, settings, wait=True)
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return saved
+
+
+def _process_of_rank(home: Path, rank: int) -> psutil.Process:
+    """The process that trains as this rank."""
+    processes = [psutil.Process(number) for number in processes_of(home)]
+    (found,) = (one for one in processes if one.environ().get("RANK") == str(rank) and "avskrift.steps.fine_tune" in one.cmdline())
+    return found
 
 
 def _checkpoints(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from avskrift.corpus.demo.sentences import sentences
-from avskrift.text.languages import LANGUAGES
+from avskrift.text.languages import LANGUAGES, UNSPACED
 from avskrift.text.normaliser import normalise
 from avskrift.text.scripts import foreign_characters
 from avskrift.text.transcript import transcript
@@ -72,6 +72,22 @@ def test_what_is_left_of_other_languages_is_words_with_one_space_between(text: s
     normal = normalise(text, "en")
     assert normal == " ".join(normal.split())
     assert all(character == " " or unicodedata.category(character)[0] in "LMN" for character in normal)
+
+
+@given(any_text, st.sampled_from(sorted(UNSPACED)))
+def test_without_spaces_every_letter_is_a_word_with_its_marks(text: str, language: str) -> None:
+    normal = normalise(text, language)
+    for word in normal.split():
+        assert all(unicodedata.category(mark)[0] == "M" for mark in word[1:])
+    assert normalise(normal.replace(" ", ""), language).replace(" ", "") == normal.replace(" ", "")
+
+
+@given(st.text(st.sampled_from("iIıİ\u0307\u0301\u00ad aS")), st.sampled_from(["tr", "az"]))
+def test_turkish_is_normalised_to_lower_case_and_once(text: str, language: str) -> None:
+    normal = normalise(text, language)
+    assert normalise(normal, language) == normal
+    assert not set(normal) & set("Iİ")
+    assert normalise(unicodedata.normalize("NFD", text), language) == normal
 
 
 @given(any_text | numeric_text, st.sampled_from(["sv", "en"]))

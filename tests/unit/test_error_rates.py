@@ -1,7 +1,7 @@
 import pytest
 
 from avskrift.errors import EvaluationError
-from avskrift.evaluation.error_rates import ErrorCounts, corpus_rate, count_clip_errors, count_errors, total
+from avskrift.evaluation.error_rates import ErrorCounts, corpus_rate, count_clip_errors, count_errors, count_text_errors, total
 
 
 def counts(hits: int, substitutions: int, deletions: int, insertions: int) -> ErrorCounts:
@@ -24,6 +24,12 @@ def test_a_split_compound_costs_one_character_and_two_words() -> None:
     errors = count_clip_errors("järnvägsstation", "järnvägs station", "sv")
     assert errors.words == counts(0, 1, 0, 1)
     assert errors.characters == counts(15, 0, 0, 1)
+
+
+def test_a_wrong_letter_of_a_chinese_sentence_costs_a_letter_and_not_the_sentence() -> None:
+    errors = count_clip_errors("今天天气很好我们去公园散步吧", "今天天气很好 我们去公园散步啊。", "zh")
+    assert errors.words == errors.characters == counts(13, 1, 0, 0)
+    assert count_text_errors("今天 天气", "今 天天汽", "zh").words == counts(3, 1, 0, 0)
 
 
 def test_whitespace_runs_and_edges_are_no_character_errors() -> None:

@@ -32,6 +32,12 @@ def test_words_heard_in_sounds_count_by_the_minute() -> None:
     assert [sound.words for sound in heard.sounds] == [20, 20, 20, 20, 20, 0]
 
 
+def test_a_sentence_without_spaces_counts_by_its_letters() -> None:
+    engine = ScriptedEngine(lambda number: "谢谢大家观看" if number is None else "今天下雨")
+    heard = measure_hallucination(engine, language="zh", speech=[spoken(number, "今天下雨。") for number in range(3)])
+    assert [sound.words for sound in heard.sounds] == [24, 24, 24, 24, 24, 0]
+
+
 def test_punctuation_and_signs_are_no_words() -> None:
     engine = ScriptedEngine(lambda number: " ... ♪ " if number is None else "– Det regnar, i dag … !")
     assert measure_hallucination(engine, language="sv", speech=SPEECH).words_a_minute.value == 0

@@ -1,5 +1,8 @@
 """Clips joined beside the same clips alone. A scripted engine stands at the edge, and hears which clips a recording holds."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 from scripted_hearing import ScriptedEngine, spoken
 
@@ -7,6 +10,7 @@ from avskrift.errors import EvaluationError
 from avskrift.evaluation.bootstrap import group_clips, ratio_interval
 from avskrift.evaluation.long_form import RECORDING_SECONDS, measure_long_form
 from avskrift.evaluation.result import Difference, LongForm
+from avskrift.whisper.transcript import Audio, Options, Transcript
 
 SENTENCES = (
     "Det regnar i dag.",
@@ -159,3 +163,18 @@ def test_speakers_are_drawn_together_where_enough_are_known() -> None:
 def test_an_engine_that_skips_recordings_is_refused() -> None:
     with pytest.raises(EvaluationError, match="0 transcripts for 1 recordings"):
         measure_long_form(CLIPS, RIGHT, ScriptedEngine(says, missing=1), language="sv")
+
+
+def test_sentences_without_spaces_between_them_are_told_apart_by_their_letters() -> None:
+    clips = [spoken(number, f"{text}。") for number, text in enumerate(("今天下雨", "车站在哪里", "我们住在红房子", "她买了苹果") * 3)]
+    alone = [clip.text.removesuffix("。") for clip in clips]
+
+    class Unbroken(ScriptedEngine):
+        def transcribe(self, recordings: Sequence[Audio], options: Options) -> list[Transcript]:
+            return [replace(heard, text=heard.text.replace(" ", "")) for heard in super().transcribe(recordings, options)]
+
+    for in_one_segment in (False, True):
+        engine = Unbroken(lambda number: "" if number is None else alone[number], in_one_segment=in_one_segment)
+        measured = measure_long_form(clips, alone, engine, language="zh")
+        assert measured is not None
+        assert (measured.wer.value, measured.wer_alone.value, measured.loss.value, measured.clips_found) == (0, 0, 0, 1)

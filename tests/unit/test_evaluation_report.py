@@ -14,7 +14,9 @@ from avskrift.evaluation.gate import decide
 from avskrift.evaluation.policy import Policy
 from avskrift.evaluation.report import render_report
 from avskrift.evaluation.report_figures import pictures
+from avskrift.evaluation.report_markdown import card_lines, render_markdown
 from avskrift.evaluation.result import NORMALISED, Evaluation
+from avskrift.text.normaliser import normaliser_version
 
 EVALUATION, CLIPS = evaluations.evaluation(), evaluations.clip_results()
 HOSTILE = "</td></table><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -390,3 +392,16 @@ def test_a_text_that_repeats_itself_is_cut_in_the_columns_and_whole_below() -> N
     assert len(words(document)) == 14
     assert "<ins>… 78 more</ins>" in document
     assert " ".join(["tack"] * 91) in Page(document).text
+
+
+def test_every_report_says_that_a_word_is_a_letter_where_it_is() -> None:
+    said = "every word error rate is a character error rate"
+    chinese = evaluations.evaluation(language="zh", normaliser=normaliser_version("zh"))
+    for swedish, other in (
+        (render_report(EVALUATION, CLIPS), render_report(chinese, CLIPS)),
+        (render_markdown(EVALUATION), render_markdown(chinese)),
+        ("\n".join(card_lines(EVALUATION)), "\n".join(card_lines(chinese))),
+    ):
+        assert said in other
+        assert said not in swedish
+    assert "generic-2-letters" in "\n".join(card_lines(chinese))

@@ -134,3 +134,11 @@ def test_one_word_in_a_hundred_may_differ(words: int, different: int, refused: b
 
 def _compare(package: ModelPackage, sample: Sample) -> RoundTrip:
     return compare(package.transformers, package.ctranslate2, sample, CONTEXT)
+
+
+def test_one_letter_that_differs_is_one_of_many_where_no_spaces_are_written() -> None:
+    said, heard = "今天天气很好我们去公园散步吧", "今天天气很好我们去公园散步啊"
+    for language, words in (("zh", 14), ("en", 1)):
+        texts = [round_trip._words(text, language) for text in (said, heard)]
+        assert len(texts[0].split()) == words
+        assert round_trip._edits([texts[0]], [texts[1]]) == 1

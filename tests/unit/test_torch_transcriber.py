@@ -62,14 +62,16 @@ class Listening(LogMel):
 
 
 class Prompted(TorchTranscriber):
-    """Remembers the prompts, and writes a word at once."""
+    """Remembers the prompts and the room for text, and writes a word at once."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.prompts: list[list[int]] = []
+        self.rooms: list[int | None] = []
 
     def write(self, recordings: Sequence[Audio], prompt: Sequence[int], *, at_most: int | None = None) -> list[Written]:
         self.prompts.append(list(prompt))
+        self.rooms.append(at_most)
         return [Written(self.tokens.encode(" ja"), -0.1)] * len(recordings)
 
 
@@ -177,3 +179,12 @@ def test_a_recording_of_more_than_thirty_seconds_is_refused(model: WhisperForCon
 def test_a_language_that_the_model_does_not_know_is_refused(model: WhisperForConditionalGeneration, tokens: WhisperTokens) -> None:
     with pytest.raises(LanguageError, match="tlh"):
         TorchTranscriber(model, tokens, VARIABLE).transcribe([sound(0.5)], Options(language="tlh"))
+
+
+def test_a_language_of_many_tokens_has_room_for_them_and_the_others_the_room_that_they_had(
+    model: WhisperForConditionalGeneration, tokens: WhisperTokens
+) -> None:
+    engine = Prompted(model, tokens, VARIABLE)
+    for options in (Options(language="ka"), Options(language="th"), SWEDISH, Options(language="ka", task="translate")):
+        engine.transcribe([sound(1.0), sound(4.0)], options)
+    assert engine.rooms == [24 + 45 * 4, 24 + 25 * 4, None, None]

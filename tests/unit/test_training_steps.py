@@ -233,4 +233,7 @@ def test_export_never_replaces_somebody_elses_files(fine_tuned: fine_tuning.Conf
 
 def _describe(dataset: Path, *, language: str) -> None:
     path = dataset / DESCRIPTION_FILE
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"language": language}), encoding="utf-8")
+    described = json.loads(path.read_text(encoding="utf-8")) | {"language": language}
+    for split, summary in described["splits"].items():
+        summary["clips"] = sum(pq.read_metadata(shard).num_rows for shard in dataset.glob(f"{split}-*.parquet"))
+    path.write_text(json.dumps(described), encoding="utf-8")

@@ -73,7 +73,12 @@ def test_it_agrees_with_jiwer_on_our_normalised_text(metric: Any, clips: list[tu
 def test_swedish_is_assumed_and_any_language_of_whisper_can_be_named(metric: Any) -> None:
     assert metric.compute(predictions=["20"], references=["tjugo"])["wer"] == 0
     english = metric.compute(predictions=["20"], references=["tjugo"], language="English")
-    assert (english["wer"], english["normaliser"]) == (1.0, "generic-1")
+    assert (english["wer"], english["normaliser"]) == (1.0, "generic-2")
+
+
+def test_a_chinese_letter_counts_as_a_word_and_the_normaliser_says_so(metric: Any) -> None:
+    chinese = metric.compute(predictions=["今天天气很好我们去公园散步啊"], references=["今天天气很好,我们去公园散步吧。"], language="zh")
+    assert (chinese["wer"], chinese["cer"], chinese["normaliser"]) == (1 / 14, 1 / 14, "generic-2-letters")
 
 
 @pytest.mark.parametrize("references", [[], ["", "?!"]])

@@ -22,6 +22,7 @@ from avskrift.whisper.tokens import TimedText, WhisperTokens
 from avskrift.whisper.transcriber import ENGINE_VERSION, CTranslate2Transcriber, load_transcriber
 from avskrift.whisper.transcript import Audio, LanguageGuess, Options, Transcriber, Transcript
 from avskrift.whisper.voice_activity import Stretch
+from avskrift.whisper.windows import Window
 
 Policy = Literal["full", "variable"]
 SWEDISH = Options(language="sv")
@@ -30,12 +31,13 @@ LOOP = "samma ord igen " * 20
 
 @dataclass(slots=True)
 class Watched:
-    """The real CTranslate2 model; remembers the shapes, prompts and settings that it was given."""
+    """The real CTranslate2 model; remembers the shapes, prompts and settings that it was given, and how many tokens it wrote."""
 
     model: Any
     encoded: list[tuple[int, ...]] = field(default_factory=list)
     prompts: list[list[int]] = field(default_factory=list)
     settings: list[dict[str, Any]] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
@@ -47,7 +49,9 @@ class Watched:
     def generate(self, features: Any, prompts: Sequence[list[int]], **settings: Any) -> Any:
         self.prompts += prompts
         self.settings.append(settings)
-        return self.model.generate(features, prompts, **settings)
+        results = self.model.generate(features, prompts, **settings)
+        self.written += [len(result.sequences_ids[0]) for result in results]
+        return results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,14 @@ class Scripted:
         assert len(prompts) == encoded.shape[0]
         self.calls.append((_loudness(encoded), settings))
         return [self.say(loudness, settings) for loudness in self.calls[-1][0]]
+
+
+class ByLoudness(Scripted):
+    """Takes what is quiet for Georgian and all else for Swedish."""
+
+    def detect_language(self, encoded: Any) -> list[list[tuple[str, float]]]:
+        self.identified.append(_loudness(encoded))
+        return [[("<|ka|>" if loudness < 7 else "<|sv|>", 0.9)] for loudness in self.identified[-1]]
 
 
 def _loudness(encoded: Any) -> list[int]:
@@ -413,9 +425,130 @@ class TestWords:
         assert np.mean(characters) < np.mean(words)
 
 
+# Everyday sentences with the seconds that they take at 5.5 syllables a second.
+EVERYDAY = {
+    "ka": ("ხვალ დილით ოფისში წავალ მენეჯერს დაველაპარაკები და შემდეგ სახლში დავბრუნდები", 29 / 5.5),
+    "ml": ("ഞാൻ നാളെ രാവിലെ ഓഫീസിൽ പോയി മാനേജരോട് സംസാരിച്ചതിനു ശേഷം വീട്ടിലേക്ക് തിരിച്ചു വരും", 36 / 5.5),
+    "te": ("నేను రేపు ఉదయం ఆఫీసుకు వెళ్లి మా మేనేజర్ తో మాట్లాడి ఆ తర్వాత ఇంటికి తిరిగి వస్తాను", 39 / 5.5),
+    "km": ("ខ្ញុំនឹងទៅការិយាល័យនៅព្រឹកស្អែកហើយនិយាយជាមួយអ្នកគ្រប់គ្រងបន្ទាប់មកខ្ញុំនឹងត្រឡប់មកផ្ទះវិញ", 30 / 5.5),
+    "hi": ("मैं कल सुबह दफ़्तर जाकर अपने मैनेजर से बात करूँगा और उसके बाद घर वापस आऊँगा", 33 / 5.5),
+    "ta": ("நான் நாளை காலை அலுவலகத்திற்குச் சென்று மேலாளரிடம் பேசிவிட்டு பிறகு வீட்டிற்குத் திரும்பி வருவேன்", 42 / 5.5),
+    "th": ("พรุ่งนี้เช้าฉันจะไปที่สำนักงานเพื่อคุยกับผู้จัดการแล้วจึงจะกลับบ้าน", 22 / 5.5),
+    "sv": ("Jag ska gå till kontoret i morgon bitti och prata med min chef och sedan kommer jag tillbaka hem", 25 / 5.5),
+}
+GEORGIAN = Options(language="ka")
+
+
+def spoken_georgian(tokens: WhisperTokens, count: int) -> list[int]:
+    """So many tokens of a text that goes on and is no loop."""
+    words = [
+        one for text in (EVERYDAY["ka"][0], "დედა სადილს ამზადებს, მამა გაზეთს კითხულობს. ჩემი ძმა სკოლაში მიდის") for one in text.split()
+    ]
+    return tokens.encode(" " + " ".join(words))[:count]
+
+
+class TestALanguageOfManyTokens:
+    @pytest.mark.parametrize("language", sorted(EVERYDAY))
+    def test_has_room_for_an_everyday_sentence(self, tokens: WhisperTokens, language: str) -> None:
+        sentence, seconds = EVERYDAY[language]
+        engine = scripted(tokens, lambda *_: Said(tokens=tokens.encode(f" {sentence}")))
+        (transcript,) = engine.transcribe([noise(seconds)], Options(language=language))
+        ((_, settings),) = script_of(engine).calls
+        assert transcript.text == sentence
+        assert len(tokens.encode(f" {sentence}")) < settings["max_length"] // 2
+
+    @pytest.mark.parametrize("prompt", [None, "ord " * 20, "ord " * 500])
+    @pytest.mark.parametrize(("language", "timestamps"), [("ka", "none"), ("ka", "segment"), ("th", "none"), ("sv", "none")])
+    def test_is_written_up_to_what_ctranslate2_is_thought_to_write(
+        self, model: Any, tokens: WhisperTokens, language: str, timestamps: Literal["none", "segment"], prompt: str | None
+    ) -> None:
+        watched = Watched(model)
+        engine = CTranslate2Transcriber(watched, tokens, EncoderContext(policy="variable"))
+        engine.transcribe([noise(1.0)], Options(language=language, timestamps=timestamps, prompt=prompt))
+        room = transcriber._room(Window(0, 0, noise(1.0), first=True), language, "transcribe")
+        beyond = max(watched.written) - transcriber._most_written(
+            room, watched.prompts[0]
+        )  # random weights hardly ever say that they are done
+        assert beyond == 0 or (beyond == 1 and prompt)
+
+    def test_is_read_in_halves_where_its_text_has_no_room_and_nothing_is_lost(self, tokens: WhisperTokens) -> None:
+        recording = np.concatenate([noise(3.0, loudness=0.1), silence(0.4), noise(3.6, loudness=0.01)])
+        first, second = "ხვალ დილით ოფისში წავალ", "მენეჯერს დაველაპარაკები"
+
+        def say(loudness: int, _settings: dict[str, Any]) -> Said:
+            calls.append(loudness)
+            if len(calls) == 1:
+                return Said(tokens=spoken_georgian(tokens, 224))
+            return Said(tokens=tokens.encode(f" {first if loudness == calls[0] else second}"))
+
+        for timestamps in ("none", "segment"):
+            calls: list[int] = []
+            engine = scripted(tokens, say)
+            (transcript,) = engine.transcribe([recording], replace(GEORGIAN, timestamps=timestamps))
+            assert transcript.text == f"{first} {second}"
+            assert bounds(transcript) == pytest.approx([0.0, 3.2, 3.2, 7.0], abs=0.2), "cut where it is quiet"
+            assert [len(windows) for windows, _ in script_of(engine).calls] == [1, 2]
+
+    def test_is_read_in_ever_shorter_parts_down_to_four_seconds(self, tokens: WhisperTokens) -> None:
+        engine = scripted(tokens, lambda *_: Said(tokens=spoken_georgian(tokens, 224)))
+        (transcript,) = engine.transcribe([noise(15.0)], GEORGIAN)
+        lengths = [segment.end_s - segment.start_s for segment in transcript.segments]
+        assert sum(lengths) == pytest.approx(15.0)
+        assert bounds(transcript) == sorted(bounds(transcript))
+        assert 4.0 / 3 <= min(lengths) <= max(lengths) <= 4.0
+
+    def test_is_identified_first_and_its_neighbours_are_read_as_if_alone(self, tokens: WhisperTokens) -> None:
+        def say(_loudness: int, settings: dict[str, Any]) -> Said:
+            return Said(tokens=spoken_georgian(tokens, 300)[: settings["max_length"] // 2])
+
+        def engine() -> CTranslate2Transcriber:
+            script = ByLoudness(say)
+            return CTranslate2Transcriber(script, tokens, EncoderContext(policy="full"), find_speech=speech_everywhere)
+
+        loud, quiet = noise(5.0, loudness=0.1), noise(5.0, loudness=0.01)  # Swedish and Georgian, to this model
+        together = engine().transcribe([loud, quiet, loud], Options())
+        assert [one.language for one in together] == ["sv", "ka", "sv"]
+        assert [len(tokens.encode(f" {together[number].text}")) for number in (0, 2)] == [107, 107]
+        assert len(together[1].segments) > 1, "it was read in parts"
+        assert together == [engine().transcribe([recording], Options())[0] for recording in (loud, quiet, loud)]
+        window = engine().windows(quiet)[0]
+        (served,) = engine().read([window], Options(), [None])
+        assert served.segments == together[1].segments
+        assert served.languages[0].language == "ka"
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (SWEDISH, {}),
+            (replace(GEORGIAN, task="translate"), {}),
+            (GEORGIAN, {"logprob": -1.5, "no_speech_prob": 0.9}),
+            (GEORGIAN, {"logprob": -1.5}),
+        ],
+        ids=["Swedish", "a translation", "silence", "an improbable text"],
+    )
+    def test_alone_is_read_in_halves_and_only_where_somebody_speaks(
+        self, tokens: WhisperTokens, options: Options, said: dict[str, float]
+    ) -> None:
+        engine = scripted(tokens, lambda *_: Said(tokens=spoken_georgian(tokens, 224), **said))
+        engine.transcribe([noise(20.0)], options)
+        assert len(script_of(engine).calls) == 1
+
+    def test_is_not_read_in_halves_for_a_loop(self, tokens: WhisperTokens) -> None:
+        engine = scripted(tokens, lambda *_: Said(tokens=tokens.encode(" გმადლობთ" * 60)[:224]))
+        engine.transcribe([noise(20.0)], GEORGIAN)
+        assert [settings["no_repeat_ngram_size"] for _, settings in script_of(engine).calls] == [0, 3]
+
+    def test_is_no_loop_because_its_script_takes_three_bytes_a_letter(self, tokens: WhisperTokens) -> None:
+        text = f"{EVERYDAY['ta'][0]}. அம்மா சமையல் செய்கிறார், அப்பா செய்தித்தாள் படிக்கிறார். தம்பி பள்ளிக்குச் சென்று மாலை திரும்பி வருவான்"
+        engine = scripted(tokens, lambda *_: Said(tokens=tokens.encode(f" {text}")))
+        (transcript,) = engine.transcribe([noise(14.0)], Options(language="ta"))
+        assert transcript.text == text
+        assert len(script_of(engine).calls) == 1
+
+
 def test_the_engine_says_what_figures_hang_on(engine: CTranslate2Transcriber) -> None:
-    assert ENGINE_VERSION == "3"
-    assert engine.identity().startswith(f"avskrift 3, ctranslate2 {ctranslate2.__version__}, cpu int8")
+    assert ENGINE_VERSION == "4"
+    assert engine.identity().startswith(f"avskrift 4, ctranslate2 {ctranslate2.__version__}, cpu int8")
     assert "sv" in engine.languages
 
 

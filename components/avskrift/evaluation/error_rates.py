@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import jiwer
 
 from avskrift.errors import EvaluationError
-from avskrift.text.normaliser import normalise
+from avskrift.text.languages import UNSPACED
+from avskrift.text.normaliser import normalise, split_letters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +65,20 @@ def count_clip_errors(reference: str, hypothesis: str, language: str) -> ClipErr
     included, since splitting or joining words is an error that a reader sees; runs of whitespace count as one space and
     leading and trailing whitespace as none, on both sides alike. A reference that normalises to nothing has no units:
     all that the hypothesis says over it counts as insertions.
+
+    In a language that is written without spaces a word is a letter with its marks, and spaces are no characters.
     """
-    return count_text_errors(normalise(reference, language), normalise(hypothesis, language))
+    return count_text_errors(normalise(reference, language), normalise(hypothesis, language), language)
 
 
-def count_text_errors(reference: str, hypothesis: str) -> ClipErrors:
+def count_text_errors(reference: str, hypothesis: str, language: str = "") -> ClipErrors:
     """Count as :func:`count_clip_errors` does, in texts that are compared as they are."""
     expected, said = (" ".join(text.split()) for text in (reference, hypothesis))
-    words, characters = jiwer.process_words(expected, said), jiwer.process_characters(expected, said)
+    if language in UNSPACED:
+        words = jiwer.process_words(split_letters(expected), split_letters(said))
+        characters = jiwer.process_characters(expected.replace(" ", ""), said.replace(" ", ""))
+    else:
+        words, characters = jiwer.process_words(expected, said), jiwer.process_characters(expected, said)
     return ClipErrors(words=_counts(words), characters=_counts(characters))
 
 

@@ -13,6 +13,8 @@ is "trefem"; ASCII punctuation removed and nothing put in its place, so that "EU
 Whether the published table was made by exactly that script, the script does not say. Three things differ: in languages other
 than Swedish digits stay digits, a number of more than 15 digits is read digit by digit, and an utterance that is left without
 a word has no rate and is left out of the mean.
+
+By all three a word is a letter in the languages that are written without spaces: their word error rates are character error rates.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def count_by_protocol(references: Sequence[str], hypotheses: Sequence[str], lang
         raise EvaluationError(f"{len(references)} references but {len(hypotheses)} hypotheses; a clip that was skipped was not measured")
     return {
         protocol: [
-            count_text_errors(prepare(reference, language), prepare(hypothesis, language))
+            count_text_errors(prepare(reference, language), prepare(hypothesis, language), language)
             for reference, hypothesis in zip(references, hypotheses, strict=True)
         ]
         for protocol, prepare in _PREPARE.items()

@@ -11,6 +11,7 @@ from avskrift.evaluation.decision import Decision, Figure
 from avskrift.evaluation.result import NORMALISED, RAW, UTTERANCE_MEAN, Difference, Evaluation, ModelScore
 from avskrift.evaluation.soundness import is_sha256, unsound_figures
 from avskrift.text.languages import LANGUAGES
+from avskrift.text.normaliser import BY_LETTERS
 
 NOT_MEASURED = "not measured"
 PROTOCOL_NAMES = {NORMALISED: "Normalised", RAW: "Raw", UTTERANCE_MEAN: "Mean of utterances"}
@@ -111,9 +112,11 @@ def title(evaluation: Evaluation) -> str:
 
 
 def measured_on(evaluation: Evaluation) -> str:
+    letters = str(evaluation.normaliser).endswith(BY_LETTERS)
     return (
         f"{evaluation.clips:,} clips of the {evaluation.split} split, {pages.length(evaluation.hours)}, "
         f"{evaluation.speakers or 'unknown'} speakers, all models through {evaluation.engine}"
+        f"{'; a word is a letter here, so every word error rate is a character error rate' if letters else ''}"
     )
 
 

@@ -109,6 +109,8 @@ LANGUAGES: dict[str, str] = {
     "su": "sundanese",
     "yue": "cantonese",
 }
+# Written without spaces between words. Tibetan is too, but a mark stands between its syllables, which the normaliser makes a space.
+UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
 _CODES = {name: code for code, name in LANGUAGES.items()}
 _MATCHES_SHOWN = 3
 

@@ -175,10 +175,14 @@ class Checkpoints:
             _log.info("checkpoint.resumed", step=restored.progress.step)
             return restored
         if found:
-            where, what = (self._folder, "the folder") if self._mirror is None else (f"{self._mirror.uri} and {self._folder}", "both")
-            raise CheckpointError(f"{where}: none of {len(found)} checkpoints is whole; remove {what} to train from the start")
+            raise self.refused(f"none of {len(found)} checkpoints is whole")
         self._drop_after(-1)
         return None
+
+    def refused(self, why: str) -> CheckpointError:
+        """The error of a job that cannot go on from these checkpoints: where they are, ``why``, and what to remove."""
+        where, what = (self._folder, "the folder") if self._mirror is None else (f"{self._mirror.uri} and {self._folder}", "both")
+        return CheckpointError(f"{where}: {why}; remove {what} to train from the start")
 
     def wait(self) -> None:
         """Return when what is being written is whole, and sent where there is a store.

@@ -6,16 +6,16 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
 from avskrift import logs
-from avskrift.audio.constants import HOP_LENGTH
 from avskrift.corpus.dataset import Dataset
 from avskrift.errors import PreemptedError, TrainingError
 from avskrift.progress import progress as shown_progress
@@ -27,12 +27,12 @@ from avskrift.training.clips import StoredClips
 from avskrift.training.config import TrainingConfig, learning_rate_factor
 from avskrift.training.distributed import World, joined
 from avskrift.training.examples import Batch, BatchMaker, measure
-from avskrift.training.flops import training_flops
-from avskrift.training.hardware import Memory, choose_compile, choose_device, choose_memory, choose_precision, preset_of
+from avskrift.training.hardware import choose_device, choose_memory, choose_precision, preset_of
 from avskrift.training.loader import batches, worker_count
 from avskrift.training.meter import Finished, Meter, Speed, Work
 from avskrift.training.optimisation import Optimisation
-from avskrift.training.plan import BUCKETS, BUCKETS_NOT_COMPILED, Part, Plan, Shape, Step, label_size, plan_run
+from avskrift.training.plan import Shape, Step
+from avskrift.training.planning import Planner
 from avskrift.training.story import Story
 from avskrift.training.tracking import NoTracker, System, Tracker
 from avskrift.training.validation import validate
@@ -81,7 +81,7 @@ def train(
         DatasetError: a clip's audio is not what the dataset says.
         TrainingError: data that cannot be trained on, or a loss or gradient that is not finite.
         PreemptedError: SIGTERM came; the state is saved.
-        CheckpointError: checkpoints are there, but none is whole.
+        CheckpointError: checkpoints are there, but none is whole, or they are of a run of other steps.
         DiskFullError: no space for a checkpoint; the ones before are intact.
     """
     with ExitStack() as stack:
@@ -136,19 +136,40 @@ class _Run:
         memory = world.from_first(choose_memory(self._model, config, self._device, step_seconds=self._batch_seconds / world.size))
         if memory.checkpointed:
             self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self._plan, self.compiled = self._plans(memory)
+        restored = checkpoints.resume() if world.first else None
+        known: tuple[Progress, dict[str, Any]] | None = world.from_first((restored.progress, restored.settings) if restored else None)
+        progress, settings = known or (Progress(), {})
+        self._planner = Planner(
+            clips=self._clips.described,
+            sizes=self._sizes,
+            config=config,
+            model=self._model.config,
+            device=self._device,
+            precision=self._precision,
+            world=world,
+        )
+        made = settings.get("plan", {})  # older checkpoints do not say
+        self._plan, self.compiled = self._planner.choose(memory.at_once_seconds, buckets=made.get("buckets"))
         self.total = len(self._plan.steps)
+        self._check_plan(progress.step, of=made.get("steps"))
 
         self._rate = config.learning_rate or preset_of(self._model.config).learning_rate
         self._optimisation = Optimisation(
-            self._model, config, precision=self._precision, compiled=self.compiled, world=world, replayed=memory.replayed
+            self._model,
+            config,
+            precision=self._precision,
+            compiled=self.compiled,
+            world=world,
+            replayed=memory.replayed and self._plan.buckets > 0,
         )
         self._weights = trained_parameters(self._model)
         self._average = Average(self._weights, config.ema_decay) if config.ema_decay else None
         self.meter, self._system = Meter(self._device), System()
         self._met_shapes: set[Shape | None] = set()
         self._news, self._last_loss = 0, math.nan
-        self.story = Story(self._resumed())
+        self.story = Story(progress)
+        if known:
+            self._put_back(restored.parts if restored else {}, settings)
         self._saved_at = time.monotonic()
         self._model.train()
         _log.info(
@@ -158,7 +179,7 @@ class _Run:
             from_step=self.story.step,
             device=str(self._device),
             processes=world.size,
-            precision=str(self._precision).removeprefix("torch."),
+            precision=_name(self._precision),
             compiled=self.compiled,
             batch_seconds=round(self._batch_seconds, 1),
             learning_rate=self._rate,
@@ -170,7 +191,7 @@ class _Run:
     def batches(self) -> Iterator[Iterator[Batch]]:
         """This process's batches from the first step that is not done, in order."""
         steps = list(enumerate(self._plan.steps))[self.story.step :]
-        mine = [(number, part) for number, step in steps for part in self._mine(step)]
+        mine = [(number, part) for number, step in steps for part in self._planner.mine(step)]
         maker = BatchMaker(self._clips, self._base / TOKENIZER_FILE, self._config)
         workers = worker_count(self._config.workers, self._device, self._world.local_size)
         with batches(mine, maker, seed=self._config.seed, workers=workers, device=self._device) as made:
@@ -180,7 +201,7 @@ class _Run:
         """Do the next step, as far as this process has a part in it."""
         number = self.story.step
         step = self._plan.steps[number]
-        held = [next(made) for _ in self._mine(step)]
+        held = [next(made) for _ in self._planner.mine(step)]
         rate = self._rate * learning_rate_factor(
             number, total=self.total, warmup_share=self._config.warmup_share, schedule=self._config.schedule
         )
@@ -243,6 +264,8 @@ class _Run:
             PreemptedError: always.
         """
         self._save(wait=True)
+        # Together: where one has left, torchrun gives the others 30 s, and the first may still be writing.
+        self._world.any(False)
         raise PreemptedError(f"stopped by SIGTERM after step {self.story.step} of {self.total}, which is saved; run the same command again")
 
     def finish(self, out: Path) -> None:
@@ -276,36 +299,20 @@ class _Run:
 
     # How it does it
 
-    def _plans(self, memory: Memory) -> tuple[Plan, str]:
-        """The plan, and how to compile. Few shapes suit a GPU in any case: memory is used again, and steps can be replayed."""
-        config = self._config
+    def _check_plan(self, step: int, *, of: int | None) -> None:
+        """Refuse checkpoints whose steps are not those of the same numbers here: clips would be left out, or met twice.
 
-        def plan(*, static: bool, buckets: int = BUCKETS) -> Plan:
-            size = self._world.size
-            return plan_run(
-                self._clips.described,
-                self._sizes,
-                config,
-                at_once_seconds=memory.at_once_seconds,
-                processes=size,
-                static=static,
-                buckets=buckets,
+        Raises:
+            CheckpointError: they are of a plan of another length, or stand beyond the end.
+        """
+        if step > self.total or of not in (None, self.total):
+            stand = f"step {step} of {of}" if of else f"step {step}"
+            raise self._checkpoints.refused(
+                f"they stand at {stand}, and here the run has {self.total} steps, so that they serve only where they were written"
             )
 
-        if self._device.type == "cpu" and config.compile in ("auto", "off"):
-            return plan(static=False), "off"
-        static = plan(static=True)
-        flops = sum(self._flops(part) for step in static.steps for part in self._mine(step))
-        how = choose_compile(config, self._device, self._precision, flops=flops, shapes=len(static.shapes))
-        how = self._world.from_first(how)  # each process measures its GPU, and one of them decides
-        return (static if how != "off" else plan(static=True, buckets=BUCKETS_NOT_COMPILED)), how
-
-    def _mine(self, step: Step) -> Sequence[Part]:
-        """This process's parts of a step."""
-        return step.parts[self._world.rank :: self._world.size]
-
     def _work(self, step: Step) -> Work:
-        mine = self._mine(step)
+        mine = self._planner.mine(step)
         shapes = {part.shape for part in mine}
         fresh = bool(shapes - self._met_shapes)
         self._met_shapes |= shapes
@@ -313,21 +320,8 @@ class _Run:
         return Work(
             clips=sum(len(window.clips) for window in windows),
             audio_s=sum(window.duration_s for window in windows),
-            flops=sum(self._flops(part) for part in mine),
+            flops=sum(self._planner.flops(part) for part in mine),
             fresh=fresh,
-        )
-
-    def _flops(self, part: Part) -> float:
-        """Of the part's own windows at the length that they are padded to; empty rows are no useful work."""
-        if not part.windows:
-            return 0.0
-        labels = [label_size(window, self._sizes) for window in part.windows]
-        return training_flops(
-            self._model.config,
-            windows=len(part.windows),
-            frames=(part.shape or part).samples // HOP_LENGTH,
-            tokens=part.shape.tokens if part.shape else max(read for read, _ in labels),
-            learnt=sum(learnt for _, learnt in labels),
         )
 
     def _told(self, finished: list[Finished]) -> None:
@@ -349,21 +343,19 @@ class _Run:
     def _averaged(self) -> AbstractContextManager[None]:
         return self._average.in_place() if self._average else nullcontext()
 
-    def _resumed(self) -> Progress:
-        """Put the newest checkpoint's state into this process; where there is none, nothing is changed."""
-        restored = self._checkpoints.resume() if self._world.first else None
-        known = self._world.from_first((restored.progress, restored.settings) if restored else None)
-        if known is None:
-            return Progress()
-        progress: Progress = known[0]
-        parts = self._world.tensors_from_first(restored.parts if restored else {})
+    def _put_back(self, read: Mapping[str, Mapping[str, torch.Tensor]], settings: Mapping[str, Any]) -> None:
+        """Put the state of a checkpoint, which the first process has read, into every process."""
+        parts = self._world.tensors_from_first(read)
         load_weights(self._model, parts["weights"])
         restore_optimizer(self._optimisation.optimizer, parts["optimizer"])
         if self._average:
             for name, tensor in self._average.tensors.items():
                 tensor.copy_(parts["average"][name])
-        self._optimisation.scaler.load_state_dict(known[1]["scaler"])
-        return progress
+        before, now = settings.get("precision"), _name(self._precision)
+        if self._world.first and before not in (None, now):
+            _log.warning("training.precision_changed", before=before, now=now)
+        if settings["scaler"]:  # only fp16 has one
+            self._optimisation.scaler.load_state_dict(settings["scaler"])
 
     def _save(self, *, wait: bool) -> None:
         self._told(self.meter.drain())
@@ -376,7 +368,16 @@ class _Run:
         }
         if self._average:
             parts["average"] = self._average.tensors
-        self._checkpoints.save(parts, self.story.progress(), {"scaler": self._optimisation.scaler.state_dict()}, wait=wait)
+        settings = {
+            "plan": {"buckets": self._plan.buckets, "steps": self.total},
+            "precision": _name(self._precision),
+            "scaler": self._optimisation.scaler.state_dict(),
+        }
+        self._checkpoints.save(parts, self.story.progress(), settings, wait=wait)
+
+
+def _name(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
 
 
 def _save(model: WhisperForConditionalGeneration, base: Path, out: Path) -> None:

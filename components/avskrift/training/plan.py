@@ -1,7 +1,7 @@
 """A whole run, planned before it begins: its steps, what each process takes at once, and the shapes of the tensors.
 
-The plan is the sampler: a step's number is all that a resumed run needs to know. It does not hang on how many processes
-train, except that a step is cut into as many equal parts as they need.
+The plan is the sampler: with what it was made with, a step's number is all that a resumed run needs to know. It does not hang
+on how many processes train, except that a step is cut into as many equal parts as they need.
 """
 
 from __future__ import annotations
@@ -64,10 +64,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps of a run, and the numbers of those after which an epoch has ended (counted from 1)."""
+    """All steps of a run, and the numbers of those after which an epoch has ended (counted from 1).
+
+    Its parts have one of ``buckets`` static shapes; 0 where each has a length of its own. With another number a step's number is
+    that of other windows.
+    """
 
     steps: tuple[Step, ...]
     epoch_ends: tuple[int, ...]
+    buckets: int
 
     @property
     def shapes(self) -> frozenset[Shape | None]:
@@ -100,7 +105,7 @@ def plan_run(
     if static:
         steps = _with_shapes(steps, sizes, config, edges)
     ends = tuple(accumulate(len(epoch) for epoch in epochs))
-    return Plan(tuple(steps[: config.max_steps] if config.max_steps else steps), ends)
+    return Plan(tuple(steps[: config.max_steps] if config.max_steps else steps), ends, buckets if static else 0)
 
 
 def label_size(window: Window, sizes: Sequence[ClipSize], *, with_start: bool = False) -> tuple[int, int]:

@@ -19,6 +19,8 @@ from transformers import WhisperForConditionalGeneration
 
 from avskrift.audio.logmel import log_mel
 from avskrift.errors import PackageError
+from avskrift.text.languages import UNSPACED
+from avskrift.text.normaliser import split_letters
 from avskrift.whisper.package import EncoderContext, RoundTrip
 from avskrift.whisper.tokens import WhisperTokens
 from avskrift.whisper.torch_transcriber import TorchTranscriber
@@ -54,7 +56,7 @@ def compare(transformers: Path, ct2: Path, sample: Sample, context: EncoderConte
     # One after the other: a large model is several GB in float32.
     said = _by_transformers(transformers, batches, tokens, prompt, context)
     heard = _by_ctranslate2(ct2, batches, said, prompt, context, end=tokens.end)
-    texts = [[tokens.decode(row) for batch in side for row in batch] for side in (said, heard)]
+    texts = [[_words(tokens.decode(row), sample.language) for batch in side for row in batch] for side in (said, heard)]
     result = RoundTrip(clips=len(ordered), words=sum(len(text.split()) for text in texts[0]), different=_edits(*texts))
     _refuse_another_model(transformers, result)
     return result
@@ -121,6 +123,11 @@ def _generate(model: Any, features: Any, prompts: Sequence[Sequence[int]], *, lo
     # Half of the limit is the prompt's by CTranslate2's count; one token more than is compared, for the end.
     limit = 2 * (_MOST_TOKENS + 1)
     return list(model.generate(view, [list(prompt) for prompt in prompts], beam_size=1, max_length=limit, return_logits_vocab=logits))
+
+
+def _words(text: str, language: str) -> str:
+    """One space between words, or between letters where a whole sentence would be one word."""
+    return split_letters(text) if language in UNSPACED else text
 
 
 def _edits(said: Sequence[str], heard: Sequence[str]) -> int:

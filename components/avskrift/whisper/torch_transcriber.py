@@ -17,11 +17,12 @@ from avskrift.audio.logmel_torch import LogMel
 from avskrift.errors import UsageError
 from avskrift.whisper.forward import Written, encode, write
 from avskrift.whisper.package import EncoderContext
+from avskrift.whisper.token_rates import USUAL_TOKENS_PER_SECOND, tokens_per_second
 from avskrift.whisper.tokens import MAX_LABEL_TOKENS, WhisperTokens
 from avskrift.whisper.transcript import Audio, LanguageGuess, Options, Segment, Transcript
 
 BATCH_RECORDINGS = {"cpu": 16, "cuda": 128}
-_TOKENS_PER_SECOND = 15  # generous for speech; what runs past it is a repetition loop
+_TOKENS_PER_SECOND = USUAL_TOKENS_PER_SECOND  # generous for speech; what runs past it is a repetition loop
 _TOKENS_AT_LEAST = 24
 _PROMPT_TOKENS = 223  # of previous text: half of the decoder, less the start
 _GUESSES = 5  # languages that are named, most probable first
@@ -73,9 +74,8 @@ class TorchTranscriber:
         return [transcripts[number] for number in range(len(recordings))]
 
     def write(self, recordings: Sequence[Audio], prompt: Sequence[int], *, at_most: int | None = None) -> list[Written]:
-        """What the model writes after ``prompt`` of each recording of one batch; None leaves the room that speech takes."""
-        longest_s = max(map(len, recordings)) / SAMPLE_RATE
-        room = at_most or _TOKENS_AT_LEAST + int(_TOKENS_PER_SECOND * longest_s)
+        """What the model writes after ``prompt`` of each recording of one batch; None leaves the room that Swedish speech takes."""
+        room = at_most or _room(recordings, _TOKENS_PER_SECOND)
         settings = self._model.generation_config
         return write(
             self._model,
@@ -94,7 +94,9 @@ class TorchTranscriber:
         written: dict[int, Written] = {}
         for language in sorted(set(spoken)):  # a batch shares its prompt
             numbers = [number for number, one in enumerate(spoken) if one == language]
-            found = self.write([batch[number] for number in numbers], self._prompt(language, options))
+            heard, rate = [batch[number] for number in numbers], tokens_per_second(language, options.task)
+            room = None if rate == USUAL_TOKENS_PER_SECOND else _room(heard, rate)
+            found = self.write(heard, self._prompt(language, options), at_most=room)
             written.update(zip(numbers, found, strict=True))
         return [self._transcript(samples, written[number], spoken[number], guesses[number]) for number, samples in enumerate(batch)]
 
@@ -137,6 +139,11 @@ class TorchTranscriber:
             languages=guesses,
             segments=(whole,) if text else (),
         )
+
+
+def _room(recordings: Sequence[Audio], rate: int) -> int:
+    """Tokens for the longest, at so many a second; the decoder's 448 positions are all there is, of which training takes no more."""
+    return _TOKENS_AT_LEAST + int(rate * (max(map(len, recordings)) / SAMPLE_RATE))
 
 
 def by_length(lengths: Sequence[float], size: int) -> list[list[int]]:

@@ -1,8 +1,9 @@
 """The transcription engine over CTranslate2: what evaluation measures and the endpoint serves.
 
 From samples to a transcript: a recording becomes windows (:mod:`~avskrift.whisper.windows`), windows of a kind become batches,
-a batch is encoded once and decoded, again where its text cannot be right (:mod:`~avskrift.whisper.fallback`), and what was
-written becomes segments, with words where they are asked for (:mod:`~avskrift.whisper.word_times`).
+a batch is encoded once and decoded, again where its text cannot be right (:mod:`~avskrift.whisper.fallback`), in halves where it
+had no room (:mod:`~avskrift.whisper.token_rates`), and what was written becomes segments, with words where they are asked for
+(:mod:`~avskrift.whisper.word_times`).
 """
 
 from __future__ import annotations
@@ -24,23 +25,26 @@ from avskrift.cores import available_cores
 from avskrift.errors import PackageError, UsageError
 from avskrift.whisper.fallback import Attempt, Reading, read
 from avskrift.whisper.package import EncoderContext, ModelPackage
+from avskrift.whisper.token_rates import USUAL_TOKENS_PER_SECOND, tokens_per_second
 from avskrift.whisper.tokens import MAX_LABEL_TOKENS, WhisperTokens
 from avskrift.whisper.transcript import Audio, LanguageGuess, Options, Segment, Task, Transcript
 from avskrift.whisper.voice_activity import Stretch, find_speech
-from avskrift.whisper.windows import Kind, Window, WindowText, assemble, recording_windows
+from avskrift.whisper.windows import Kind, Window, WindowText, assemble, halves, recording_windows
 from avskrift.whisper.word_times import Alignment, place_words, spell_words
 
-ENGINE_VERSION = "3"  # raised whenever the same bytes may give another text
+ENGINE_VERSION = "4"  # raised whenever the same bytes may give another text
 _BATCH_WINDOWS = {"cpu": 16, "cuda": 128}
 _BATCH_SECONDS = {"cpu": 4 * WINDOW_SECONDS, "cuda": 48 * WINDOW_SECONDS}  # of encoder context: attention takes its square in memory
 _MOST_TOKENS = MAX_LABEL_TOKENS // 2  # that CTranslate2 writes of a window; the other half is for the prompt
-_TOKENS_AT_LEAST, _TOKENS_PER_SECOND = 32, 15  # far above the fastest speech: it ends loops, it cuts nothing
+_TOKENS_AT_LEAST = 32
 _PROMPT_TOKENS = _MOST_TOKENS - 1
 _GUESSES = 5  # languages that are named, most probable first
 _SEED = 20_261_129
 # An adapted model has met several utterances in a window only between timestamps (avskrift.training.windows); without them it
 # stops behind the first. Clips up to this length it was trained on without.
 _UNTIMED_SECONDS = 5.0
+# Nobody says 224 tokens in less, in any language: what takes them there is no speech, and is not read in halves.
+_LEAST_HALVED_SAMPLES = 4 * SAMPLE_RATE
 # Of a long recording, where the encoder need not be given 30 s: a few sentences. Windows of twice that length take half as much
 # time again, and are read no better.
 _SHORT_WINDOW_SAMPLES = WINDOW_SAMPLES // 2
@@ -150,7 +154,7 @@ class CTranslate2Transcriber:
         by_seconds = _BATCH_SECONDS[self._model.device] * FRAMES_PER_SECOND // frames
         return Kind(
             frames=frames,
-            room=_room(window),
+            room=_room(window, options.language, options.task),
             timed=self._is_timed(window, options),
             at_once=max(1, min(_BATCH_WINDOWS[self._model.device], by_seconds)),
         )
@@ -160,10 +164,13 @@ class CTranslate2Transcriber:
         encoded = self._encode(windows)
         guesses = self._identify(encoded) if None in languages else [()] * len(windows)
         spoken = [language or found[0].language for language, found in zip(languages, guesses, strict=True)]
+        readings = self._read(windows, encoded, spoken, options)
+        cut = [row for row, reading in enumerate(readings) if self._is_cut(windows[row], reading, spoken[row], options)]
+        of_cut = dict(zip(cut, self._read_halves([windows[row] for row in cut], options, [spoken[row] for row in cut]), strict=True))
         texts = []
-        for row, reading in enumerate(self._read(windows, encoded, spoken, options)):
+        for row, reading in enumerate(readings):
             align = partial(self._align, encoded, row, windows[row], spoken[row], options.task)
-            segments = self._segments(windows[row], reading, options, spoken[row], align)
+            segments = of_cut[row] if row in of_cut else self._segments(windows[row], reading, options, spoken[row], align)
             texts.append(WindowText(segments=tuple(segments), languages=() if languages[row] else guesses[row]))
         return texts
 
@@ -204,11 +211,38 @@ class CTranslate2Transcriber:
 
     def _read(self, batch: Sequence[Window], encoded: _Encoded, languages: Sequence[str], options: Options) -> list[Reading]:
         prompts = [self._prompt(language, options, timed=self._is_timed(batch[0], options)) for language in languages]
+        rooms = [_room(batch[0], language, options.task) for language in languages]
 
         def decode(rows: Sequence[int], attempt: Attempt) -> list[Reading]:
-            return self._decode(encoded.rows(rows), [prompts[row] for row in rows], _room(batch[0]), attempt, options.beam_size)
+            readings: dict[int, Reading] = {}
+            for room in sorted({rooms[row] for row in rows}):  # several where languages were identified
+                alike = [row for row in rows if rooms[row] == room]
+                found = self._decode(encoded.rows(alike), [prompts[row] for row in alike], room, attempt, options.beam_size)
+                readings.update(zip(alike, found, strict=True))
+            return [readings[row] for row in rows]
 
         return read(len(batch), options.temperatures, decode)
+
+    def _is_cut(self, window: Window, reading: Reading, language: str, options: Options) -> bool:
+        """Whether a text goes on where its room ends, in a language whose words take many tokens.
+
+        In the others only what is no speech takes so many; in any, a loop and an improbable text are no speech.
+        """
+        if tokens_per_second(language, options.task) == USUAL_TOKENS_PER_SECOND or len(window.samples) <= _LEAST_HALVED_SAMPLES:
+            return False
+        prompt = self._prompt(language, options, timed=self._is_timed(window, options))
+        most = _most_written(_room(window, language, options.task), prompt)
+        return len(reading.tokens) >= most and reading.stands and not reading.is_silence
+
+    def _read_halves(self, windows: Sequence[Window], options: Options, languages: Sequence[str]) -> list[list[Segment]]:
+        """The segments of each window, read in two halves, and those in halves again where that is not enough."""
+        parents = {half: number for number, window in enumerate(windows) for half in halves(window)}
+        found: list[list[Segment]] = [[] for _ in windows]
+        for batch in self._batches(parents, options):
+            texts = self.read(batch, options, [languages[parents[half]] for half in batch])
+            for half, text in zip(batch, texts, strict=True):
+                found[parents[half]] += text.segments
+        return [sorted(segments, key=lambda segment: segment.start_s) for segments in found]
 
     def _prompt(self, language: str, options: Options, *, timed: bool) -> list[int]:
         prompt = self._tokens.prompt(language, task=options.task, timestamps=timed)
@@ -222,8 +256,7 @@ class CTranslate2Transcriber:
         results = self._model.generate(
             encoded,
             prompts,
-            # CTranslate2 writes at most half of this, and at most what the prompt leaves of it.
-            max_length=min(MAX_LABEL_TOKENS, max(2 * room, room + len(prompts[0]))),
+            max_length=_max_length(room, prompts[0]),
             no_repeat_ngram_size=attempt.ngrams,
             return_scores=True,
             return_no_speech_prob=True,
@@ -290,9 +323,20 @@ def _view(array: Any) -> Any:
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(array))
 
 
-def _room(window: Window) -> int:
-    """Tokens that a window's text may take. Short ones share theirs, and so their batches."""
-    return min(_MOST_TOKENS, _TOKENS_AT_LEAST + _TOKENS_PER_SECOND * math.ceil(max(window.duration_s, _UNTIMED_SECONDS)))
+def _room(window: Window, language: str | None, task: Task) -> int:
+    """Tokens that a window's text may take. Short ones share theirs, and so their batches; an unknown language has the usual room."""
+    rate = tokens_per_second(language or "", task)
+    return min(_MOST_TOKENS, _TOKENS_AT_LEAST + rate * math.ceil(max(window.duration_s, _UNTIMED_SECONDS)))
+
+
+def _max_length(room: int, prompt: Sequence[int]) -> int:
+    """CTranslate2's ``max_length``, which makes it write ``room`` tokens at most, if the prompt leaves that many."""
+    return min(MAX_LABEL_TOKENS, max(2 * room, room + len(prompt)))
+
+
+def _most_written(room: int, prompt: Sequence[int]) -> int:
+    """What CTranslate2 writes at most: half of ``max_length``, and what the prompt leaves of it (one more behind previous text)."""
+    return min(_max_length(room, prompt) // 2, _max_length(room, prompt) - len(prompt))
 
 
 def _sampling(temperature: float) -> dict[str, Any]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 RESULT_FILE, FAILURE_FILE = "result.json", "failure-{rank}.json"
 _LOOK_SECONDS = 0.5
+# Between SIGTERM and SIGKILL torchrun gives its processes 30 s, too few for the step in hand and a checkpoint of a large model. This
+# is a little less than the 120 s that a TrainJob's pod has. A PyTorch that does not know the variable leaves it alone.
+SHUTDOWN_VARIABLE, _SHUTDOWN_SECONDS = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 110
 
 
 def run_on_all(config: Config, processes: int) -> TrainingResult:
@@ -51,7 +54,8 @@ def _under_torchrun(config: Config, *options: str) -> Iterator[Path]:
         job = folder / "job.json"
         job.write_text(json.dumps(asdict(config), default=str), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "avskrift.steps.fine_tune", str(job)]
-        environment = os.environ | {PARENT_VARIABLE: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        unless_told = {"OMP_NUM_THREADS": "1", SHUTDOWN_VARIABLE: str(_SHUTDOWN_SECONDS)}
+        environment = unless_told | os.environ | {PARENT_VARIABLE: str(os.getpid())}
         # A session of its own: Ctrl-C must reach the training through us, once.
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         with preemption.watched() as told:

@@ -102,7 +102,7 @@ def run(config: Config) -> Result:
         UsageError: a device that this machine does not have; a place that results cannot be put at.
         TrainingError: training cannot start or must not go on.
         PreemptedError: SIGTERM came while it trained; run it again to go on.
-        CheckpointError: there are checkpoints of the same job, but none that is whole.
+        CheckpointError: there are checkpoints of the same job, but none that is whole, or of other steps than are planned here.
     """
     model_target, report_target, world = target(config.out), target(config.report), world_of_environment()
     out, report = model_target.folder, report_target.folder
