@@ -9,6 +9,7 @@ from typing import Any
 from avskrift.evaluation.check_names import read_checks
 from avskrift.evaluation.decision import asked_override
 from avskrift.evaluation.policy import Policy
+from avskrift.registry.protocol import check_model_name
 from avskrift.steps.plan_sweep import step as plan_sweep
 from avskrift.text.languages import check_language
 from avskrift.training.config import TrainingConfig, parse_options
@@ -34,6 +35,8 @@ def check_meaning(form: Mapping[str, Field], given: Mapping[str, Any]) -> None:
     Policy(**of(_BOUNDS))
     asked_override(str(values.get("override_by", "")), str(values.get("override_reason", "")))
     read_checks(str(values.get("checks", "")))
+    if "model_name" in form:
+        check_model_name(str(values["model_name"]))
     if "language" in form:
         check_language(str(values["language"]))
     if "training_options" in form:

@@ -19,6 +19,7 @@ from avskrift.registry.protocol import CHAMPION, RunKey
 from avskrift.steps.deploy.step import Config, Result, RolledBack, rollback, run
 
 MODEL = "whisper-sv"
+IMAGE = "registry.example/avskrift/serving@sha256:" + "1" * 64
 TOKEN = "sesam-oppna-dig"
 PACE = Pace(ready_timeout_s=3.0, look_s=0.005, say_s=0.5, settle_s=0.03, answer_timeout_s=1.0)
 BOUNDS = Bounds(stage_s=0.12, interval_s=0.001, quick_enough_s=5.0)  # a busy machine is no slow version
@@ -35,7 +36,7 @@ class World:
     out: Path
 
     def deploy(self, version: str, *, pace: Pace = PACE, bounds: Bounds = BOUNDS, **changes: Any) -> Result:
-        given: dict[str, Any] = {"target": "kserve", "service_name": "tal", "image": "registry.example/avskrift/serving@sha256:1"}
+        given: dict[str, Any] = {"target": "kserve", "service_name": "tal", "image": IMAGE}
         given |= {"namespace": "", "kubeconfig": str(self.kubeconfig), "model_name": MODEL, "version": version, "out": self.out}
         return run(Config(**{**given, **changes}), pace=pace, bounds=bounds)
 

@@ -148,13 +148,13 @@ def test_a_canary_that_never_gets_ready_goes(world: World) -> None:
 
 def test_the_same_version_with_another_image_goes_through_a_canary_too(world: World) -> None:
     """What its older process met before is not held against the new one."""
-    world.deploy("1", image="registry.example/avskrift/serving@sha256:1")
+    world.deploy("1", image="registry.example/avskrift/serving@sha256:" + "1" * 64)
     world.gateway.started["1"], world.gateway.others["1"] = 1.7e9, 40
-    assert world.deploy("1", image="registry.example/avskrift/serving@sha256:2").promoted
+    assert world.deploy("1", image="registry.example/avskrift/serving@sha256:" + "2" * 64).promoted
     assert [canary_of(body) for body in world.server.applied[1:]] == [("v1", 10), ("v1", 50), ("v1", 100), ("v1", 100), None]
-    assert world.spec()["predictor"]["containers"][0]["image"].endswith("@sha256:2")
+    assert world.spec()["predictor"]["containers"][0]["image"].endswith("@sha256:" + "2" * 64)
     assert world.roll_back().version == "1"
-    assert world.spec()["predictor"]["containers"][0]["image"].endswith("@sha256:1")
+    assert world.spec()["predictor"]["containers"][0]["image"].endswith("@sha256:" + "1" * 64)
 
 
 def test_an_ingress_that_splits_nothing_is_found_out(world: World) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from api_server import SERVICES, Object
-from cluster_world import MODEL, World
+from cluster_world import IMAGE, MODEL, World
 
 from avskrift.deployment.drift import drift
 from avskrift.errors import DriftError
@@ -33,7 +33,7 @@ EDITS = {
     "inside a list": (
         patch_image,
         [
-            "spec.predictor.containers[kserve-container].image: registry.example/avskrift/serving@sha256:1 -> elsewhere/patched:latest",
+            f"spec.predictor.containers[kserve-container].image: {IMAGE[:77]}... -> elsewhere/patched:latest",
             'spec.predictor.containers[kserve-container].env[DEBUG]: nothing -> {"name": "DEBUG", "value": "1"} by kubectl-edit',
         ],
     ),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from cluster_world import BOUNDS, PACE, World
+from cluster_world import BOUNDS, IMAGE, PACE, World
 from typer.testing import CliRunner
 
 from avskrift.deployment.cluster_status import ServiceStatus, as_lines, cluster_status
@@ -151,7 +151,7 @@ def test_the_commands_show_a_table_or_json_and_go_back(world: World, command: Ca
 def test_the_command_deploys(world: World, command: Callable[..., str]) -> None:
     assert command("status", "--cluster").startswith("deploy made no service in speech at http://127.0.0.1:")
     words = ["deploy", "--target", "kserve", "--version", "1", "--model-name", "whisper-sv", "--service-name", "tal"]
-    said = command(*words, "--out", str(world.out), "--serving-image", "registry.example/avskrift/serving@sha256:1")
+    said = command(*words, "--out", str(world.out), "--serving-image", IMAGE)
     assert said == f"version 1 answers at {world.gateway.url} and is champion\n"
     assert world.champion() == "1"
 

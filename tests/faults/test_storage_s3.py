@@ -8,12 +8,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import seaweedfs
+from s3_line import Line, line_to
 
 from avskrift.errors import DiskFullError, ModelUnavailableError, StorageError
 from avskrift.storage.door import fetch
+from avskrift.storage.objects import ObjectStore
 from avskrift.storage.paths import cache, home
 
 _BUCKET, _SECRET_KEY = seaweedfs.BUCKET, seaweedfs.SECRET_KEY
@@ -60,6 +63,54 @@ def test_the_same_objects_are_fetched_once_and_changed_ones_again(store: Store, 
     second = fetch(f"s3://{_BUCKET}/{prefix}")
     assert (second / "model.json").read_bytes() == b"[]"
     assert second != first
+
+
+@pytest.mark.parametrize("name", ["model.json", "ct2/model.bin"])
+def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_again_and_never_kept_as_the_old_one(
+    store: Store, prefix: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = store.client.get_object(Bucket=_BUCKET, Key=f"{prefix}/{name}")["Body"].read()
+    with line_to(store.endpoint) as line:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", line.endpoint)
+        _replacing(store, line, f"{prefix}/{name}", len(old), times=1)
+        fetched = fetch(f"s3://{_BUCKET}/{prefix}")
+    assert (fetched / name).read_bytes() == b"1" * len(old)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.endpoint)
+    store.put(f"{prefix}/{name}", old)
+    assert (fetch(f"s3://{_BUCKET}/{prefix}") / name).read_bytes() == old
+
+
+def test_objects_that_never_rest_are_named_and_nothing_is_kept(store: Store, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with line_to(store.endpoint) as line:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", line.endpoint)
+        _replacing(store, line, f"{prefix}/model.json", 2, times=9)
+        with pytest.raises(StorageError, match="its objects keep changing while they are fetched; wait until") as refused:
+            fetch(f"s3://{_BUCKET}/{prefix}")
+        assert sum("list-type=2" in request for request in line.requests) == 3
+    assert refused.value.exit_code == 30
+    assert [path for path in home().rglob("*") if path.is_file()] == []
+
+
+def test_a_large_object_that_is_replaced_between_its_parts_is_an_error_of_the_store(
+    store: Store, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with line_to(store.endpoint) as line:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", line.endpoint)
+        _replacing(store, line, f"{prefix}/ct2/model.bin", 9_000_000, times=1)
+        with pytest.raises(StorageError, match=r"ct2/model.bin: the store did not give it \(S3DownloadFailedError"):
+            ObjectStore(f"s3://{_BUCKET}/{prefix}").get("ct2/model.bin", tmp_path / "model.bin")
+
+
+def _replacing(store: Store, line: Line, key: str, size: int, *, times: int) -> None:
+    """Let the object be replaced before it is given, so many times: by ones, then by twos, and so on."""
+    versions = iter(range(1, times + 1))
+
+    def rule(method: str, path: str) -> int:
+        if method == "GET" and unquote(path).endswith(key) and (version := next(versions, 0)):
+            store.put(key, str(version).encode() * size)
+        return 0
+
+    line.rule = rule
 
 
 def test_the_empty_objects_by_which_a_console_marks_folders_are_no_files(store: Store, prefix: str) -> None:

@@ -109,6 +109,14 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
     assert len(ended.stdout.splitlines()) > 5
 
 
+@pytest.mark.parametrize("command", ["status", "runs", "stop", "doctor"])
+def test_a_state_folder_that_is_a_file_is_told_whatever_the_command(tmp_path: Path, command: str) -> None:
+    (tmp_path / "home").write_text("mine", encoding="utf-8")
+    refused = avskrift(tmp_path / "home", command)
+    assert refused.returncode == 2
+    assert refused.stderr == f"avskrift: the state folder {tmp_path / 'home'} is a file; name a folder in AVSKRIFT_HOME\n"
+
+
 def test_status_of_an_empty_state_folder_is_no_error(tmp_path: Path) -> None:
     assert told(tmp_path / "home", "status")["endpoint"] is None
     assert told(tmp_path / "home", "stop") == {"stopped": False}

@@ -58,6 +58,31 @@ def test_three_groups_that_share_no_sentence_can_always_be_split(groups: int, cl
     assert not assignment.held_back
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2), st.integers(0, 40)), max_size=80), st.randoms(use_true_random=False))
+def test_recordings_whose_speakers_are_their_own_are_never_in_two_splits(clips: list[tuple[int, int, int]], shuffle: random.Random) -> None:
+    members = [
+        Member(
+            clip_id=f"c{at}",
+            split="",
+            speaker_id=f"s{recording}-{speaker}" if speaker else "",
+            sentence=f"mening {sentence}",
+            location=f"{recording}.wav#t={at},{at + 1}",
+            recording=f"r{recording}",
+        )
+        for at, (recording, speaker, sentence) in enumerate(clips)
+    ]
+    assume(len({member.recording for member in members}) >= len(SPLITS))
+    try:
+        assignment = assign(members)
+    except SourceError:
+        assume(False)
+    _assert_separate([(member.recording, split) for member in members if (split := assignment.splits.get(member.clip_id))])
+    assert not any(code.startswith("recording") for code in assignment.held_back.values())
+    shuffled = list(members)
+    shuffle.shuffle(shuffled)
+    assert assign(shuffled) == assignment
+
+
 @given(sources(), st.integers(3, 100))
 def test_a_subset_has_something_of_each_split_and_grows_by_adding(members: list[Member], clips: int) -> None:
     try:

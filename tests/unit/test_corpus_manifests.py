@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import unicodedata
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -187,7 +188,32 @@ def test_parts_without_a_speaker_have_their_recording_for_one(tmp_path: Path) ->
         {"path": "b.wav", "text": "hej"},
     ]
     found = entries(lines(tmp_path / "m.jsonl", *rows)).values()
-    assert [entry.speaker for entry in found] == ["recording a.wav", "recording a.wav", "recording b.wav", "bo", ""]
+    assert [entry.speaker for entry in found] == ["recording a.wav", "recording a.wav", "recording b.wav", "bo", "recording b.wav"]
+
+
+def test_all_clips_of_a_recording_that_has_parts_are_known_to_be_of_it(tmp_path: Path) -> None:
+    other = record(tmp_path / "ö.wav")
+    for name in ("a.wav", "c.wav"):
+        record(tmp_path / name)
+    rows: list[dict[str, object]] = [
+        {"path": "a.wav", "text": "hej"},  # before any part of it
+        {"path": "./a.wav", "text": "hej", "offset": 0.25, "speaker": "bo"},
+        {"path": "c.wav", "text": "hej"},
+        {"path": unicodedata.normalize("NFD", "ö.wav"), "text": "hej", "offset": 0, "duration": 0.25},
+        {"path": str(other), "text": "hej", "speaker": "anna"},
+    ]
+    first, part, alone, *two = entries(lines(tmp_path / "m.jsonl", *rows)).values()
+    assert first.recording == part.recording != ""
+    assert (first.speaker, part.speaker) == ("", "bo"), "its parts say who speaks"
+    assert (alone.recording, alone.speaker) == ("", "")
+    assert two[0].recording == two[1].recording not in ("", first.recording)
+    assert [entry.speaker for entry in two] == ["recording ö.wav", "anna"]
+
+
+def test_a_recording_is_found_however_the_letters_of_its_name_are_composed(tmp_path: Path) -> None:
+    record(tmp_path / unicodedata.normalize("NFD", "möten/smörgås.wav"))
+    (found,) = entries(lines(tmp_path / "m.jsonl", {"path": "möten/smörgås.wav", "text": "hej"})).values()
+    assert (found.location, len(found.read())) == ("möten/smörgås.wav", SAMPLE_RATE // 2)
 
 
 def test_the_size_of_a_long_recording_is_no_matter_for_its_parts(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,26 @@ def test_all_that_is_said_of_a_clip_is_read_whatever_the_type_of_the_column(tmp_
     assert (found.split, found.up_votes, found.down_votes) == ("dev", 2, 1)
 
 
+@pytest.mark.parametrize("first", [1, 999_999, 10_000_001, 2**53 - 6])
+def test_numbers_of_speakers_are_told_apart_though_the_column_has_a_gap(first: int, tmp_path: Path) -> None:
+    """As pandas stores whole numbers beside a gap: as floats."""
+    numbers = [*(float(first + number) for number in range(5)), None]
+    found = entries(table(tmp_path / "a.parquet", [row(speaker_id=number) for number in numbers]))
+    assert [entry.speaker for entry in found] == [*(str(first + number) for number in range(5)), ""]
+
+
+def test_a_number_that_has_lost_digits_is_not_taken_for_a_speaker(tmp_path: Path) -> None:
+    table(tmp_path / "a.parquet", [row(speaker_id=1.0), row(speaker_id=2.0**53)])
+    assert refusal(tmp_path / "a.parquet") == (
+        "a.parquet#1: 'speaker_id' is 9.0072e+15, a number that has lost its last digits; store the column as text"
+    )
+
+
+def test_floats_that_are_no_whole_numbers_are_kept_to_the_last_digit(tmp_path: Path) -> None:
+    found = entries(table(tmp_path / "a.parquet", [row(speaker_id=number) for number in (1234567.25, float("inf"), float("nan"))]))
+    assert [entry.speaker for entry in found] == ["1234567.25", "inf", ""]
+
+
 def test_what_a_row_leaves_out_is_unknown(tmp_path: Path) -> None:
     said: dict[str, Any] = {"speaker": None, "age": float("nan"), "up_votes": None, "split": None}
     (_, found) = entries(table(tmp_path / "train.parquet", [row(speaker="a", age=1.5, up_votes=1, split="test"), row(**said)]))
@@ -154,6 +175,12 @@ def test_file_names_are_relative_to_the_parquet_file_and_stay_in_its_folder(tmp_
     assert found["list.parquet#4"] == ("missing", "'clips/gone.flac', which 'list.parquet#4' names, is not there")
     assert listing(tmp_path / "inside") == entries(tmp_path / "inside"), "names are metadata, and are checked when listed"
     assert len(entries(tmp_path / "inside")[0].read()) == SAMPLE_RATE // 2
+
+
+def test_a_file_name_is_found_however_its_letters_are_composed(tmp_path: Path) -> None:
+    (tmp_path / unicodedata.normalize("NFD", "smörgås.flac")).write_bytes(recording())
+    (found,) = entries(table(tmp_path / "list.parquet", [{"file_name": "smörgås.flac", "text": "hej"}]))
+    assert len(found.read()) == SAMPLE_RATE // 2
 
 
 def test_a_row_without_recording_or_transcript_is_a_fault_and_the_others_are_read(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import os
 import pickle
 import socket
 import subprocess
+import unicodedata
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,26 @@ def test_recordings_are_paired_with_transcripts_of_the_same_name_in_sub_folders_
     }
     assert all(len(entry.read()) > SAMPLE_RATE // 3 for entry in found.values())
     assert not any(entry.fault for entry in found.values())
+
+
+@pytest.mark.parametrize(("recorded", "transcribed"), list(permutations(["NFC", "NFD"])))
+def test_a_transcript_is_found_however_the_letters_of_its_name_are_composed(recorded: str, transcribed: str, tmp_path: Path) -> None:
+    """macOS takes names apart, and a transcript from elsewhere keeps its name whole."""
+    record(tmp_path / "prov" / f"{unicodedata.normalize(recorded, 'smörgås')}.wav")
+    (tmp_path / "prov" / f"{unicodedata.normalize(transcribed, 'smörgås')}.txt").write_text("hej")
+    (tmp_path / "prov" / f"{unicodedata.normalize(transcribed, 'ö')}.txt").write_text("ingen inspelning")
+    assert entries(tmp_path)["prov/smörgås.wav"].text == "hej"
+    assert faults(tmp_path) == {"prov/ö.txt": ("missing", "'prov/ö.txt' has no recording of the same name")}
+
+
+def test_of_transcripts_whose_names_look_the_same_each_has_its_own_recording(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        (tmp_path / f"{unicodedata.normalize(form, 'å')}.txt").write_text(form)
+    path = record(tmp_path / f"{unicodedata.normalize('NFD', 'å')}.wav")
+    whole, other = parse_source(str(tmp_path), language="sv").entries()
+    assert (whole.text, other.fault and other.fault.reason) == ("NFD", "'å.txt' has no recording of the same name")
+    path.rename(tmp_path / "å.wav")
+    assert sorted(entry.text for entry in parse_source(str(tmp_path), language="sv").entries()) == ["", "NFC"]
 
 
 def test_the_order_is_that_of_the_paths_sub_folders_among_the_files(tmp_path: Path) -> None:
@@ -364,6 +386,20 @@ def test_a_row_may_be_a_part_of_a_recording_and_have_votes(tmp_path: Path) -> No
     found = entries(tmp_path)
     assert {location: len(entry.read()) for location, entry in found.items()} == {"a.wav#t=0.25,0.375": 2_000, "a.wav": 8_000}
     assert [(entry.up_votes, entry.down_votes) for entry in found.values()] == [(3, 1), (0, 0)]
+
+
+@pytest.mark.parametrize(("recorded", "listed"), list(permutations(["NFC", "NFD"])))
+def test_metadata_csv_finds_recordings_however_the_letters_of_their_names_are_composed(recorded: str, listed: str, tmp_path: Path) -> None:
+    name = "möten/smörgås å.wav"
+    path = record(tmp_path / unicodedata.normalize(recorded, name))
+    gone = unicodedata.normalize(listed, "möten/ö.wav")
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{unicodedata.normalize(listed, name)},hej\n{gone},hej\nmissing.wav,hej\n")
+    found = entries(tmp_path)
+    assert len(found[name].read()) == SAMPLE_RATE // 2
+    assert {location: code for location, (code, _) in faults(tmp_path).items()} == {"möten/ö.wav": "missing", "missing.wav": "missing"}
+    path.unlink()
+    path.symlink_to(record(tmp_path.parent / "utanför.wav"))
+    assert faults(tmp_path)[name][0] == "outside"
 
 
 def test_metadata_csv_and_the_folder_are_compared_both_ways(tmp_path: Path) -> None:

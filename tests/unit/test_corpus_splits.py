@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
 import pytest
 
-from avskrift.corpus.splits import Member, assign
+from avskrift.corpus.splits import Assignment, Member, assign
 from avskrift.errors import OverlapError, SourceError
 
 
-def member(number: int, *, speaker: str = "", sentence: str = "", split: str = "") -> Member:
-    return Member(clip_id=f"c{number}", split=split, speaker_id=speaker, sentence=sentence or f"mening {number}")
+def member(number: int, *, speaker: str = "", sentence: str = "", split: str = "", recording: str = "") -> Member:
+    sentence, location = sentence or f"mening {number}", f"{number:03}.wav"
+    return Member(clip_id=f"c{number}", split=split, speaker_id=speaker, sentence=sentence, recording=recording, location=location)
+
+
+def splits_of(members: Iterable[Member], assignment: Assignment) -> dict[str, set[str]]:
+    """The splits in which each recording is."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for one in members:
+        if one.clip_id in assignment.splits:
+            found[one.recording].add(assignment.splits[one.clip_id])
+    return found
 
 
 def test_the_sources_own_splits_are_taken_with_their_other_names() -> None:
@@ -190,3 +204,53 @@ def test_a_split_whose_clips_were_all_refused_is_not_drawn_from_train() -> None:
     assert set(assign(clips).splits.values()) == {"train", "validation", "test"}
     with pytest.raises(SourceError, match="no clip is left for the test split"):
         assign(clips, also_named={"train", "Testing"})
+
+
+@pytest.mark.parametrize("speakers", [1, 60, 240], ids=["one", "three in each", "another in each clip"])
+def test_all_clips_of_a_recording_are_in_one_split_whoever_speaks(speakers: int) -> None:
+    clips = [member(n, speaker=f"s{n % speakers}", sentence="ja" if n < 40 else "", recording=f"r{n % 20}") for n in range(240)]
+    assignment = assign(clips)
+    assert all(len(splits) == 1 for splits in splits_of(clips, assignment).values())
+    assert set(assignment.splits.values()) == {"train", "validation", "test"}
+    assert set(assignment.held_back.values()) <= {"sentence_in_test", "sentence_in_validation"}
+
+
+def test_a_clip_without_speaker_goes_where_its_recording_goes() -> None:
+    parts = [member(n, speaker=f"s{n % 20}", recording=f"r{n % 20}") for n in range(80)]
+    wholes = [member(n, recording=f"r{n % 20}") for n in range(80, 100)]
+    assignment = assign([*wholes, *parts])
+    assert not assignment.held_back
+    assert all(len(splits) == 1 for splits in splits_of([*parts, *wholes], assignment).values())
+    before = assign([replace(part, recording="") for part in parts]).splits
+    assert all(assignment.splits[clip_id] == split for clip_id, split in before.items()), "the speaker's place is that of all"
+
+
+def test_where_recordings_lie_does_not_decide() -> None:
+    clips = [member(n, speaker="s", recording=f"/a/{n % 20}.wav") for n in range(80)]
+    moved = [replace(clip, recording=f"/b/{-n % 20}") for n, clip in enumerate(clips)]
+    assert assign(clips) == assign(moved)
+
+
+@pytest.mark.parametrize("recordings", [1, 2, 20])
+def test_recordings_that_cannot_be_kept_apart_do_not_stop_it(recordings: int) -> None:
+    """One recording, two for three splits, or a host who is in all of them."""
+    clips = [member(n, speaker="host" if n % 2 else f"guest {n % 20}", recording=f"r{n % recordings}") for n in range(120)]
+    assignment = assign(clips)
+    assert not assignment.held_back
+    assert assignment.splits == assign([replace(clip, recording="") for clip in clips]).splits
+
+
+def test_a_recording_in_two_named_splits_is_refused_or_held_back() -> None:
+    separate = [replace(clip, recording=f"r{number}") for number, clip in enumerate(SEPARATE)]
+    planted = replace(named(9, "train"), recording="r3")
+    with pytest.raises(OverlapError, match=r"\n  one recording in test \('3.wav'\) and in train \('9.wav'\)$"):
+        assign([*separate, planted])
+    assert assign([*separate, planted], on_overlap="hold-back").held_back == {"c9": "recording_in_test"}
+
+
+def test_drawn_clips_give_way_where_their_recording_is_in_a_named_split() -> None:
+    separate = [replace(clip, recording=f"r{number}") for number, clip in enumerate(SEPARATE)]
+    drawn = [Member(clip_id=f"d{n}", split="", speaker_id=f"d{n}", sentence=f"{n}", source=1, recording="r0") for n in range(60)]
+    assignment = assign([*separate, *drawn])
+    assert {assignment.splits.get(one.clip_id, "held back") for one in drawn} == {"train", "held back"}
+    assert set(assignment.held_back.values()) == {"recording_in_train"}

@@ -199,3 +199,36 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setenv("AVSKRIFT_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(StorageError, match=r"cannot write .*file/home/prepare"):
         run(Config(source="demo:tiny", out=tmp_path / "out"))
+
+
+def _long_recordings(folder: Path, count: int, *, speakers: int = 0, whole: bool) -> Path:
+    """A manifest of parts of long recordings, and of a row with the whole of each."""
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        samples = np.random.default_rng(number).integers(-9000, 9000, 4 * SAMPLE_RATE, dtype=np.int16)
+        sf.write(folder / f"{number}.wav", samples, SAMPLE_RATE)
+        for part in range(4):
+            row: dict[str, object] = {"audio_filepath": f"{number}.wav", "text": f"del {part} av {number}", "offset": part, "duration": 1}
+            rows.append(row | ({"speaker": f"{number}:{part % speakers}"} if speakers else {}))
+        if whole:
+            rows.append({"audio_filepath": f"{number}.wav", "text": f"hela {number}"})
+    (folder / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "m.jsonl"
+
+
+@pytest.mark.parametrize("speakers", [0, 1, 3])
+def test_parts_and_the_whole_of_a_recording_are_never_in_two_splits(speakers: int, tmp_path: Path) -> None:
+    result = run(Config(source=str(_long_recordings(tmp_path, 20, speakers=speakers, whole=True)), out=tmp_path / "out", workers=1))
+    where: dict[str, set[str]] = {}
+    for split in SPLITS:
+        for clip in open_dataset(result.dataset).clips(split):
+            where.setdefault(clip.source.partition("#")[0], set()).add(split)
+    assert len(where) == 20
+    assert {name: splits for name, splits in where.items() if len(splits) > 1} == {}
+    assert result.rejected == {}
+
+
+def test_parts_of_recordings_are_drawn_as_before_they_were_compared(tmp_path: Path) -> None:
+    """The fingerprint is what commit e981606 made of them."""
+    result = run(Config(source=str(_long_recordings(tmp_path, 12, whole=False)), out=tmp_path / "out", workers=1))
+    assert result.fingerprint == "a73cfdff88e4cd4f7e1746c69a8dc7cca3598a025510c5f532676569f756d48e"

@@ -13,6 +13,7 @@ import soundfile as sf
 
 from avskrift.audio.constants import SAMPLE_RATE
 from avskrift.corpus import parts
+from avskrift.corpus.dataset import SPLITS, open_dataset
 from avskrift.corpus.staging import BATCH_CLIPS
 from avskrift.errors import DatasetError, DiskFullError, SourceError, UsageError
 from avskrift.steps.list_parts import step as list_parts
@@ -79,6 +80,31 @@ def test_parts_that_are_missing_doubled_or_of_other_work_are_refused(source: Pat
     with pytest.raises(DatasetError, match="this batch is missing"):
         run(Config(source=str(source), out=tmp_path / "out", parts=[one, two]))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_part_of_another_version_is_to_be_read_again(source: Path, tmp_path: Path) -> None:
+    part = read(source, tmp_path / "part", 0, 1)
+    said = json.loads((part / "part.json").read_text())
+    (part / "part.json").write_text(json.dumps(said | {"version": 1}))
+    with pytest.raises(DatasetError, match=r"cannot be read as a part \(version 1, where 2 is due\); read it again"):
+        run(Config(source=str(source), out=tmp_path / "out", parts=[part]))
+
+
+def test_recordings_are_kept_together_over_parts(tmp_path: Path) -> None:
+    rows = []
+    for number in range(40):
+        samples = np.random.default_rng(number).integers(-9000, 9000, 4 * SAMPLE_RATE, dtype=np.int16)
+        sf.write(tmp_path / f"{number}.wav", samples, SAMPLE_RATE)
+    for part in range(4):
+        for number in range(40):
+            row = {"audio_filepath": f"{number}.wav", "text": f"del {part} av {number}", "offset": part, "duration": 1}
+            rows.append(row | {"speaker": f"{number}:{part}"})
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folders = [read(tmp_path / "m.jsonl", tmp_path / f"part{part}", part, 2) for part in range(2)]
+    merged = run(Config(source=str(tmp_path / "m.jsonl"), out=tmp_path / "merged", parts=folders))
+    where = {(clip.source.partition("#")[0], split) for split in SPLITS for clip in open_dataset(merged.dataset).clips(split)}
+    assert len(where) == 40
+    assert merged.rejected == {}
 
 
 def test_parts_are_numbered_after_a_look_at_the_source(source: Path, tmp_path: Path) -> None:

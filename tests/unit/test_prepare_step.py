@@ -16,7 +16,7 @@ import soundfile as sf
 
 from avskrift import logs
 from avskrift.audio.constants import SAMPLE_RATE
-from avskrift.corpus.dataset import SPLITS, open_dataset
+from avskrift.corpus.dataset import CLIP_SCHEMA, SPLITS, clip_table, open_dataset
 from avskrift.corpus.demo import TINY
 from avskrift.corpus.writer import CLIPS_IN_SHARD
 from avskrift.errors import AvskriftError, DatasetError, LanguageError, SourceError, StorageError, UsageError
@@ -480,3 +480,32 @@ def test_a_dataset_whose_shard_is_gone_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "out" / "test-00000.parquet").unlink()
     with pytest.raises(DatasetError, match=r"8 test clips are described but no test-\*\.parquet"):
         open_dataset(tmp_path / "out")
+
+
+def test_a_shard_that_is_missing_among_others_is_named_before_anything_is_read(tmp_path: Path) -> None:
+    run(Config(source="demo:tiny", out=tmp_path / "out"))
+    clips = list(open_dataset(tmp_path / "out").clips("test"))
+    for number in range(4):
+        pq.write_table(clip_table(clips[2 * number : 2 * number + 2]), tmp_path / "out" / f"test-{number:05d}.parquet")
+    assert [clip.clip_id for clip in open_dataset(tmp_path / "out").clips("test")] == [clip.clip_id for clip in clips]
+    (tmp_path / "out" / "test-00002.parquet").rename(tmp_path / "test-00002.parquet")
+    with pytest.raises(DatasetError, match=r"8 test clips are described and 6 are in test-\*\.parquet; a file is missing"):
+        open_dataset(tmp_path / "out")
+    (tmp_path / "out" / "test-00002.parquet").write_bytes(b"hej")
+    with pytest.raises(DatasetError, match=r"test-00002\.parquet: cannot be read as a split of clips"):
+        open_dataset(tmp_path / "out")
+
+
+def test_a_dataset_that_an_older_version_wrote_is_opened(tmp_path: Path) -> None:
+    """``dataset.json`` as it was before recordings were compared; what is held back needs no word of it."""
+    result = run(Config(source="demo:tiny", out=tmp_path / "out"))
+    said = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
+    assert said["version"] == 2
+    assert sorted(said) == [
+        *("fingerprint", "language", "licence", "normaliser", "rejected", "source", "source_sha256", "sources"),
+        *("speaker_salt_check", "splits", "version"),
+    ]
+    assert CLIP_SCHEMA.names == [
+        *("clip_id", "audio", "duration_s", "text", "speaker_id", "gender", "age", "accent", "source", "weight"),
+    ]
+    assert open_dataset(tmp_path / "out").description.fingerprint == result.fingerprint

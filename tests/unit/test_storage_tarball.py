@@ -221,6 +221,19 @@ def test_an_extended_header_that_does_not_add_up_is_damage(record: bytes) -> Non
         read(data)
 
 
+@pytest.mark.parametrize("digits", [21, 5000])
+def test_a_size_that_no_file_has_is_damage(digits: int) -> None:
+    """Python refuses to read a number of more than 4300 digits, with a ValueError of its own."""
+    length = digits + len(" size=\n")
+    length += len(str(length + len(str(length))))
+    record = b"%d size=%s\n" % (length, b"9" * digits)
+    assert len(record) == length
+    padded = record + bytes(-len(record) % 512)
+    data = header(b"x", b"%011o\0" % length, b"x") + padded + header(b"a", b"00000000000\0", b"0") + bytes(1024)
+    with pytest.raises(BrokenTarballError, match="the extended header of a member is damaged"):
+        read(data)
+
+
 def test_the_size_in_an_extended_header_is_that_of_the_member_and_not_of_another_header() -> None:
     extended = header(b"x", b"%011o\0" % 9, b"x") + b"9 size=5\n".ljust(512, b"\0")
     long_name = header(b"././@LongLink", b"00000000002\0", b"L") + b"n\0" + bytes(510)

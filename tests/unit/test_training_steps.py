@@ -18,7 +18,7 @@ import small_training
 import torch
 
 from avskrift.corpus.dataset import DESCRIPTION_FILE, SPLITS, open_dataset
-from avskrift.errors import DatasetError, LanguageError, ModelUnavailableError, StorageError, TrainingError
+from avskrift.errors import DatasetError, LanguageError, ModelUnavailableError, StorageError, TrainingError, UsageError
 from avskrift.steps.export import step as exporting
 from avskrift.steps.fine_tune import step as fine_tuning
 from avskrift.storage.manifest import digest_folder, manifest_digest
@@ -121,6 +121,15 @@ def test_an_older_result_is_replaced_and_what_dead_runs_left_half_written_is_swe
     assert [path.name for path in tmp_path.rglob(".*.tmp-*")] == []
     assert (report / TRAINING_FILE).is_file()
     assert list((home() / "checkpoints").iterdir()) == [], "by default checkpoints go to the state folder"
+
+
+@pytest.mark.parametrize(("model", "report"), [("m", "m"), ("m", "m/report"), ("r/model", "r"), ("m", "x/../m")])
+def test_a_model_and_its_report_that_would_overwrite_each_other_are_refused(
+    fine_tuned: fine_tuning.Config, tmp_path: Path, model: str, report: str
+) -> None:
+    with pytest.raises(UsageError, match="would overwrite each other; name two folders"):
+        fine_tuning.run(replace(fine_tuned, out=tmp_path / model, report=tmp_path / report))
+    assert not (tmp_path / model).exists()
 
 
 def test_checkpoints_that_could_not_be_kept_are_told_before_anything_is_read(fine_tuned: fine_tuning.Config, tmp_path: Path) -> None:

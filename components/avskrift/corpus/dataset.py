@@ -170,14 +170,14 @@ class Dataset:
                     for row in batch.to_pylist():
                         yield Clip(**{**row, "audio": row["audio"]["bytes"]})
             except (pa.ArrowInvalid, OSError, TypeError, KeyError) as error:
-                raise DatasetError(f"{shard}: cannot be read as a split of clips ({error}); prepare the dataset again") from error
+                raise _unreadable(shard, error) from error
 
 
 def open_dataset(folder: Path) -> Dataset:
     """Open a dataset folder that prepare wrote.
 
     Raises:
-        DatasetError: no ``dataset.json``, one that breaks the contract, or a split whose shards are missing.
+        DatasetError: no ``dataset.json``, one that breaks the contract, a shard that cannot be read, or a split that is not complete.
     """
     path = folder / DESCRIPTION_FILE
     if not folder.is_dir():
@@ -196,7 +196,25 @@ def open_dataset(folder: Path) -> Dataset:
     for name, summary in splits.items():
         if summary.clips and not dataset.shards(name):
             raise DatasetError(f"{folder}: {summary.clips} {name} clips are described but no {name}-*.parquet is there; prepare it again")
+        stored = sum(map(_clips_in, dataset.shards(name)))
+        if stored != summary.clips:
+            raise DatasetError(
+                f"{folder}: {summary.clips} {name} clips are described and {stored} are in {name}-*.parquet; "
+                "a file is missing or is another dataset's: copy the folder whole, or prepare it again"
+            )
     return dataset
+
+
+def _clips_in(shard: Path) -> int:
+    """From the file's end alone."""
+    try:
+        return int(pq.read_metadata(shard).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(shard, error) from error
+
+
+def _unreadable(shard: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{shard}: cannot be read as a split of clips ({error}); prepare the dataset again")
 
 
 def _check_fields(raw: dict[str, Any]) -> None:

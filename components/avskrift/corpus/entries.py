@@ -43,7 +43,8 @@ class Entry:
     and raises the AudioErrors of :func:`avskrift.audio.decode.decode`; it is pickled and called in another process, so make
     it with :func:`recording_at` or :func:`recording_of`. ``speaker`` is the source's own name, not yet hashed. What a
     source does not say is "". An entry that ``gives_way`` is left out where its speaker or its sentence is in the
-    validation or test split; any other such overlap between named splits is a fault of the source.
+    validation or test split; any other such overlap between named splits is a fault of the source. ``recording`` is the same
+    for all entries that are in one recording, where it holds several; it is only compared.
     """
 
     location: str
@@ -53,6 +54,7 @@ class Entry:
     clip_id: str = ""
     split: str = ""
     speaker: str = ""
+    recording: str = ""
     gender: str = ""
     age: str = ""
     accent: str = ""

@@ -88,6 +88,7 @@ def _member(number: int, entry: Entry, rules: Rules, *, clip_id: str) -> Member 
         location=entry.location,
         source=number,
         gives_way=entry.gives_way,
+        recording=entry.recording,
     )
 
 

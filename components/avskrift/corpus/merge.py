@@ -112,6 +112,7 @@ def member_of(clip: StagedClip) -> Member:
         location=clip.location,
         source=clip.source,
         gives_way=clip.gives_way,
+        recording=clip.recording,
     )
 
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from avskrift.corpus.merge import Origin
 from avskrift.corpus.staging import BATCH_SUFFIXES, Share, is_staged
@@ -18,6 +19,7 @@ from avskrift.errors import DatasetError
 from avskrift.storage.atomic import write_json
 
 DESCRIPTION_FILE = "part.json"
+VERSION = 2  # of part.json and the batches beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class Part:
     language: str
     normaliser: str
     speaker_salt_check: str
-    version: int = 1
+    version: int = VERSION
 
     def work(self) -> Part:
         """What is the same in every part of the same work."""
@@ -84,6 +86,12 @@ def _read(folder: Path) -> Part:
     path = folder / DESCRIPTION_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        _check_version(raw)
         return Part(share=Share(**raw.pop("share")), origins=[Origin(**origin) for origin in raw.pop("origins")], **raw)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DatasetError(f"{path}: cannot be read as a part ({error}); read it again") from error
+
+
+def _check_version(raw: dict[str, Any]) -> None:
+    if raw["version"] != VERSION:
+        raise ValueError(f"version {raw['version']!r}, where {VERSION} is due")

@@ -7,7 +7,11 @@ sha256 alone, so it stays where it is when the source grows: of [0, 1), the firs
 A small source could leave a split empty that way. Then groups are ranked by their sha256 instead: the first tenth of
 them (rounded, at least one group) is test, the next validation, the rest train.
 
-No speaker and no sentence may then stand in two splits (a lone speaker may: there is nobody else). Clips whose split was
+A recording of which several clips are parts joins the groups of those clips, so that all of it goes to one split, unless
+too few groups are left that way: where all recordings share a speaker, say, or where there is only one.
+
+No speaker, no sentence and no such recording may then stand in two splits (a lone speaker or recording may: there is no
+other, and so may recordings that cannot be kept apart). Clips whose split was
 drawn, or that give way, are held back; between splits that sources name it is a fault, unless holding back was asked for.
 """
 
@@ -41,6 +45,7 @@ _RANK = {"test": 0, "validation": 1, "train": 2}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """What decides a clip's split. ``sentence`` is normalised; ``split`` is the source's own or ""; unknown speakers are "".
+    ``recording`` is the same for clips that are in one recording, "" where it holds one alone.
 
     ``location`` names the clip for people; ``source`` is the number of its source. A member that ``gives_way`` is held back
     where it clashes with one of a named split.
@@ -53,6 +58,7 @@ class Member:
     location: str = ""
     source: int = 0
     gives_way: bool = False
+    recording: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +76,7 @@ def assign(members: Sequence[Member], *, on_overlap: OnOverlap = "fail", also_na
     that sources name for clips which were refused: those are not drawn.
 
     Raises:
-        OverlapError: named splits share speakers or sentences, and ``on_overlap`` is fail; the message names the clips.
+        OverlapError: named splits share recordings, speakers or sentences, and ``on_overlap`` is fail; the message names the clips.
         SourceError: too few groups for three splits, a split left empty, or split names that cannot be used.
     """
     named = _named_splits(members)
@@ -179,7 +185,9 @@ def _drawn_splits(members: Sequence[Member], named: Mapping[str, str], also_name
 
 def _draw(members: Sequence[Member], absent: Sequence[str], *, forced: bool, by_sentence: bool) -> dict[str, str]:
     """Draw the ``absent`` splits from ``members``; who is not drawn is in train. ``forced``: none of them may stay empty."""
-    groups = {member.clip_id: _group(member, by_sentence=by_sentence) for member in members}
+    groups = _joined(members, by_sentence=by_sentence)
+    if forced and len(set(groups.values())) <= len(absent):
+        groups = {member.clip_id: _group(member, by_sentence=by_sentence) for member in members}
     names = set(groups.values())
     if forced and len(names) <= len(absent):
         raise SourceError(_too_few(len(names), by_sentence=by_sentence))
@@ -192,6 +200,36 @@ def _draw(members: Sequence[Member], absent: Sequence[str], *, forced: bool, by_
 def _one_speaker(members: Iterable[Member]) -> bool:
     """Whether there are no two speakers to keep apart."""
     return len({member.speaker_id for member in members} - {""}) < 2
+
+
+def _joined(members: Sequence[Member], *, by_sentence: bool) -> dict[str, str]:
+    """The group of each clip, by clip id, where a recording joins those of its clips: the first of their names is that of all."""
+    if len({member.recording for member in members} - {""}) < 2:
+        return {member.clip_id: _group(member, by_sentence=by_sentence) for member in members}
+    joined_to: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (other := joined_to.get(name, name)) != name:
+            joined_to[name] = joined_to.get(other, other)
+            name = other
+        return name
+
+    def own(member: Member) -> str:
+        # A sentence joins nothing: "Ja." is in every recording.
+        by_recording = member.recording and (by_sentence or not member.speaker_id)
+        return f"recording:{member.recording}" if by_recording else _group(member, by_sentence=by_sentence)
+
+    for member in members:
+        if member.recording:
+            joined_to[root(own(member))] = root(f"recording:{member.recording}")
+    roots = {member.clip_id: root(own(member)) for member in members}
+    names: dict[str, tuple[bool, str]] = {}
+    for member in members:
+        unnamed = own(member) == f"recording:{member.recording}"
+        # By a speaker where there is one; where a recording lies differs between machines, and must not decide.
+        name = (unnamed, f"recording:{member.location}" if unnamed else own(member))
+        names[roots[member.clip_id]] = min(names.get(roots[member.clip_id], name), name)
+    return {clip_id: names[of][1] for clip_id, of in roots.items()}
 
 
 def _group(member: Member, *, by_sentence: bool) -> str:
@@ -219,7 +257,15 @@ def _by_rank(names: Iterable[str], absent: Sequence[str]) -> dict[str, str]:
 def _keys(members: Sequence[Member]) -> list[tuple[str, Callable[[Member], str]]]:
     """What no two splits may share."""
     speaker: list[tuple[str, Callable[[Member], str]]] = [] if _one_speaker(members) else [("speaker", lambda member: member.speaker_id)]
-    return [*speaker, ("sentence", lambda member: member.sentence)]
+    return [*_recording_key(members), *speaker, ("sentence", lambda member: member.sentence)]
+
+
+def _recording_key(members: Sequence[Member]) -> list[tuple[str, Callable[[Member], str]]]:
+    """Recordings are compared where there are two or more, and not so linked by their speakers that three splits cannot be."""
+    if len({member.recording for member in members} - {""}) < 2:
+        return []
+    groups = _joined(members, by_sentence=_one_speaker(members))
+    return [("recording", lambda member: member.recording)] if len(set(groups.values())) >= len(SPLITS) else []
 
 
 def _clashes(
@@ -245,6 +291,9 @@ def _keepers(key: Callable[[Member], str], members: Sequence[Member], splits: Ma
 
 def _code(kind: str, split: str) -> Code:
     codes: dict[str, Code] = {
+        "recording/test": "recording_in_test",
+        "recording/validation": "recording_in_validation",
+        "recording/train": "recording_in_train",
         "speaker/test": "speaker_in_test",
         "speaker/validation": "speaker_in_validation",
         "speaker/train": "speaker_in_train",
@@ -265,6 +314,6 @@ def _why_empty(split: str, held_back: Mapping[str, Code]) -> str:
     if not held_back:
         return f"no clip is left for the {split} split; add recordings, or name each clip's split in a column"
     return (
-        f"no clip is left for the {split} split: {len(held_back)} clips have a sentence or a speaker that is also in another one; "
-        "add recordings of other sentences, or name each clip's split in a column"
+        f"no clip is left for the {split} split: {len(held_back)} clips have a sentence, a speaker or a recording "
+        "that is also in another one; add recordings of other sentences, or name each clip's split in a column"
     )

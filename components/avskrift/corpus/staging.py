@@ -39,7 +39,7 @@ _BATCH_BYTES = 16 << 20
 SECONDS_HEARD = 10  # what is kept of a refused clip, for people to listen to
 _AUDIO, _ROWS = BATCH_SUFFIXES = (".audio", ".parquet")
 _SPEAKER_ID_DIGITS = 16
-_SAID = ("location", "clip_id", "text", "split", "speaker", "gender", "age", "accent", "up_votes", "down_votes", "gives_way")
+_SAID = ("location", "clip_id", "text", "split", "speaker", "recording", "gender", "age", "accent", "up_votes", "down_votes", "gives_way")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,8 @@ class Rules:
 class StagedClip:
     """An entry that was read. ``code`` is "" for a valid clip; ``length`` is 0 where there is no audio in the batch.
 
-    ``sentence`` is the normalised text, ``speaker_id`` a salted hash, ``source`` the number of the source.
+    ``sentence`` is the normalised text, ``speaker_id`` a salted hash, ``source`` the number of the source. ``recording`` is as
+    in an entry.
     """
 
     location: str
@@ -75,6 +76,7 @@ class StagedClip:
     offset: int
     length: int
     crc32: int
+    recording: str = ""
     batch: Path = Path()
 
 
@@ -274,6 +276,7 @@ def _staged(entry: Entry, source: int, sentence: str, outcome: Recording | Refus
         offset=offset,
         length=len(audio),
         crc32=zlib.crc32(audio),
+        recording=entry.recording,
     )
 
 

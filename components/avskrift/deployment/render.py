@@ -35,6 +35,8 @@ _NOT_OF_A_POD = ("labels", "minReplicas", "maxReplicas")
 _TERMINATION_SECONDS = 60  # between SIGTERM and SIGKILL
 _GRACE_SECONDS = 50  # of them, what requests in flight get; the rest is for the way there and out
 _STORAGE_SCHEMES = ("s3", "gs", "hf", "oci", "pvc", "https")  # what KServe 0.21's storage initializer knows
+_QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(m|[kMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")  # Kubernetes' resource.Quantity
+_NAMED_BY_DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LONGEST_HOST_LABEL = 63  # NAME-predictor-NAMESPACE is one label of a host name
 _LABEL_SHA256_CHARACTERS = 16  # a label's value holds 63 characters, one fewer than a sha256; the annotation has it whole
@@ -77,8 +79,8 @@ def render(service: Service) -> dict[str, Any]:
     """The InferenceService (v1beta1) as plain values.
 
     Raises:
-        UsageError: a name that Kubernetes refuses, a package where no cluster can read it, replicas that cannot be, an unknown
-            mode or autoscaler, or gRPC with Knative.
+        UsageError: a name, quantity or image that Kubernetes refuses, a package where no cluster can read it, replicas that
+            cannot be, an unknown mode or autoscaler, or gRPC with Knative.
     """
     _check(service)
     identity = _labels(service)
@@ -231,11 +233,20 @@ def _check(service: Service) -> None:
         raise UsageError(
             f"{service.min_replicas} to {service.max_replicas} replicas cannot be; use 0 <= minimum <= maximum, maximum at least 1"
         )
-    if service.resources.gpus < 0:
-        raise UsageError(f"{service.resources.gpus} GPUs cannot be; use 0 or more")
+    _check_pod(service.image, service.resources)
     if service.mode not in MODES:
         raise UsageError(f"the mode {service.mode!r} is unknown; use standard or knative")
     if service.autoscaler not in _AUTOSCALER_CLASSES:
         raise UsageError(f"the autoscaler {service.autoscaler!r} is unknown; use hpa, keda, external or none, or leave it to KServe")
     if service.grpc and service.mode == "knative":
         raise UsageError("Knative allows one port, so gRPC cannot be offered beside HTTP; use the mode standard, or leave gRPC out")
+
+
+def _check_pod(image: str, resources: Resources) -> None:
+    for what, quantity in (("cpu", resources.cpu), ("memory", resources.memory)):
+        if not _QUANTITY.fullmatch(quantity):
+            raise UsageError(f"{what} {quantity!r} is no quantity that Kubernetes takes; write it as 2, 500m or 4Gi")
+    if resources.gpus < 0:
+        raise UsageError(f"{resources.gpus} GPUs cannot be; use 0 or more")
+    if not image or ("@" in image and not _NAMED_BY_DIGEST.fullmatch(image)):
+        raise UsageError(f"the serving image {image!r} is none; name it as REGISTRY/NAME@sha256: and 64 hexadecimal digits")

@@ -85,8 +85,10 @@ def searchable(value: str, what: str) -> str:
     Raises:
         UsageError: ``value`` holds one, or is empty.
     """
-    if not value or _UNSAFE_IN_FILTERS.intersection(value):
-        raise UsageError(f"the {what} {value!r} cannot be looked up in MLflow; use letters, digits, spaces, - _ and .")
+    if not value:
+        raise UsageError(f"the {what} is empty; give it a name, or leave the option out")
+    if _UNSAFE_IN_FILTERS.intersection(value):
+        raise UsageError(f"the {what} {value!r} holds a quote, a backslash or a line break, by which MLflow looks nothing up; leave it out")
     return value
 
 

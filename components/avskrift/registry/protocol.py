@@ -7,10 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from avskrift.errors import UsageError
+
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 CHALLENGER = "challenger"  # the newest version that passed the gate
 CHAMPION = "champion"  # the version that an endpoint proved to serve
+_NOT_IN_A_NAME = ("/", ":")  # they separate the parts of models:/NAME/VERSION
+
+
+def check_model_name(name: str) -> str:
+    """``name``, if a model can be registered by it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not name.strip() or any(mark in name for mark in _NOT_IN_A_NAME):
+        raise UsageError(f"the model's name {name!r} is none that MLflow takes; use letters, digits, - and _, without / and :")
+    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,10 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from avskrift.errors import ModelUnavailableError, StorageError, UsageError, disk_full
@@ -27,6 +29,7 @@ from avskrift.storage.objects import refused, s3_client, s3_reason
 from avskrift.storage.paths import cache
 
 OFFLINE_ALTERNATIVES = "without internet use package:whisper-base, a local folder, or s3://"
+_S3_FETCHES = 3  # of a folder whose objects change meanwhile
 _SCHEME = re.compile(r"^(?P<scheme>[a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _HUB_ID = re.compile(r"^[\w][\w.-]*/[\w][\w.-]*$")
 
@@ -38,7 +41,7 @@ def fetch(uri: str) -> Path:
         UsageError: a URI that no scheme understands.
         ModelUnavailableError: nothing is there, or it cannot be reached; the offline alternatives are named.
         IntegrityError: bundled weights with the wrong sha256.
-        StorageError: the store refused, or the disk is full.
+        StorageError: the store refused, what it holds kept changing, or the disk is full.
     """
     if not uri.strip():
         raise UsageError("no URI was given; name a folder, a hub id like openai/whisper-small, or package:whisper-base")
@@ -106,31 +109,48 @@ def _from_hub(uri: str) -> Path:
 
 
 def _from_s3(uri: str) -> Path:
-    """Keyed by the listing (names, sizes, entity tags): the same objects are fetched once, changed ones again."""
+    """Keyed by the listing (names, sizes, entity tags): the same objects are fetched once, changed ones again.
+
+    An object that was replaced since the listing is not taken for what is listed: the store is asked for that entity tag.
+    """
     from boto3.exceptions import Boto3Error  # only where an s3:// URI is met
     from botocore.exceptions import BotoCoreError, ClientError
+    from s3transfer.exceptions import S3DownloadFailedError  # type: ignore[import-untyped]  # boto3 lets it through
 
     bucket, _, path = uri[len("s3://") :].partition("/")  # not urlsplit: "#" and "?" may stand in a key
     if not bucket:
         raise UsageError(f"{uri}: names no bucket; write s3://BUCKET/a/folder")
     prefix = f"{path.strip('/')}/".lstrip("/")
-    client = s3_client(uri, attempts=6)
+    client, tags = s3_client(uri, attempts=6), dict[str, str]()
+    # A download is one request or several, and takes no condition of its own.
+    client.meta.events.register("provide-client-params.s3.GetObject", lambda params, **_: {**params, "IfMatch": tags[params["Key"]]})
     try:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        listed = sorted((entry["Key"], entry["Size"], entry["ETag"]) for page in pages for entry in page.get("Contents", ()))
-        objects = [entry for entry in listed if not entry[0].endswith("/")]  # consoles mark folders with empty objects
-        if not objects:
-            raise ModelUnavailableError(f"{uri}: nothing is stored under that prefix; check the bucket and the path")
-        target = cache() / "s3" / hashlib.sha256(repr((uri, objects)).encode()).hexdigest()[:32]
-        if not target.is_dir():
-            with atomic_folder(target) as folder:
+        for _ in range(_S3_FETCHES):
+            objects = _listed(client, uri, bucket, prefix)
+            target = cache() / "s3" / hashlib.sha256(repr((uri, objects)).encode()).hexdigest()[:32]
+            if target.is_dir():
+                return target
+            tags.update({key: tag for key, _size, tag in objects})
+            with suppress(S3DownloadFailedError), atomic_folder(target) as folder:  # it says that an entity tag is another one
                 for key, _size, _tag in objects:
                     file = _inside(folder, key.removeprefix(prefix))
                     file.parent.mkdir(parents=True, exist_ok=True)
                     client.download_file(bucket, key, str(file))
+            if target.is_dir():
+                return target
     except (BotoCoreError, ClientError, Boto3Error) as error:
         raise refused(uri, s3_reason(error)) from error
-    return target
+    raise StorageError(f"{uri}: its objects keep changing while they are fetched; wait until all of it is written, then try again")
+
+
+def _listed(client: Any, uri: str, bucket: str, prefix: str) -> list[tuple[str, int, str]]:
+    """Key, size and entity tag of each object."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    listed = sorted((entry["Key"], entry["Size"], entry["ETag"]) for page in pages for entry in page.get("Contents", ()))
+    objects = [entry for entry in listed if not entry[0].endswith("/")]  # consoles mark folders with empty objects
+    if not objects:
+        raise ModelUnavailableError(f"{uri}: nothing is stored under that prefix; check the bucket and the path")
+    return objects
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -80,11 +80,12 @@ def answering(uri: str, what: str) -> Iterator[None]:
     """Turn what boto3, and what it reads with, raise into the error tree's: the store did not ``what`` what ``uri`` names."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from s3transfer.exceptions import S3DownloadFailedError  # type: ignore[import-untyped]  # boto3 lets it through
     from urllib3.exceptions import HTTPError
 
     try:
         yield
-    except (BotoCoreError, ClientError, Boto3Error, HTTPError, ConnectionError, TimeoutError) as error:
+    except (BotoCoreError, ClientError, Boto3Error, S3DownloadFailedError, HTTPError, ConnectionError, TimeoutError) as error:
         raise refused(uri, s3_reason(error), what=what) from error
 
 

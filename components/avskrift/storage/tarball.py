@@ -21,6 +21,7 @@ _BUFFER_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31  # zlib's word for "with a gzip header"
 _LONGEST_EXTENSION = 1 << 16  # a path has 4096 bytes at most
+_LONGEST_SIZE = 20  # digits: no file has 2**64 bytes
 _TRAILER_BYTES = 1 << 20  # tar fills its last record with zeros; beyond that it is somebody else's
 _CHECKSUM = slice(148, 156)
 
@@ -149,6 +150,8 @@ class Tarball:
             if key == b"path":
                 name = _text(value)
             elif key == b"size" and value.isdigit():
+                if len(value) > _LONGEST_SIZE:
+                    raise self._damaged("the extended header of a member is damaged")
                 size = int(value)
             position = end
         return name, size

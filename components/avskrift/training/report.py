@@ -76,7 +76,8 @@ def read_report(folder: Path) -> TrainingReport:
     try:
         return _checked(TrainingReport(**json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError) as error:
-        raise TrainingError(f"{path}: not a training report ({type(error).__name__}); give the folder that fine_tune wrote") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise TrainingError(f"{path}: not a training report ({reason}); give the report's folder that fine_tune wrote") from error
 
 
 def render_report(report: TrainingReport, curve: Sequence[CurvePoint], examples: Sequence[Example] = ()) -> str:

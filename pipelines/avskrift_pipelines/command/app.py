@@ -11,8 +11,9 @@ import typer
 
 import avskrift
 from avskrift import logs
-from avskrift.errors import AvskriftError, InterruptedRunError
+from avskrift.errors import AvskriftError, InterruptedRunError, UsageError
 from avskrift.steps.boundary import DEBUG_VARIABLE, as_failure, interrupt
+from avskrift.storage.paths import home
 
 # These modules import what a command runs when it runs: `--help` and `status` must not wait for torch.
 from avskrift_pipelines.command import (
@@ -55,6 +56,8 @@ def options(
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"  # the steps of a run inherit it
     logs.configure()
+    if home().exists() and not home().is_dir():
+        raise UsageError(f"the state folder {home()} is a file; name a folder in AVSKRIFT_HOME")
 
 
 _WHOLE, _STEPS, _MODEL, _LOOK = "The whole pipeline", "One step", "The model at work", "Looking around"

@@ -238,7 +238,9 @@ def test_an_unknown_target_is_refused(package: ModelPackage, home: Path, tmp_pat
 
 
 def test_the_target_manifest_writes_a_manifest_and_promotes_nobody(package: ModelPackage, home: Path, tmp_path: Path) -> None:
-    result = deploy(tmp_path, target="manifest", package_uri="s3://models/whisper-sv/1", image="registry.example/serving@sha256:1", gpus=1)
+    result = deploy(
+        tmp_path, target="manifest", package_uri="s3://models/whisper-sv/1", image="registry.example/serving@sha256:" + "1" * 64, gpus=1
+    )
     assert not result.promoted
     assert result.manifest is not None
     manifest = yaml.safe_load(result.manifest.read_text(encoding="utf-8"))
@@ -250,7 +252,26 @@ def test_the_target_manifest_writes_a_manifest_and_promotes_nobody(package: Mode
 
 def test_a_cluster_cannot_serve_a_folder_of_this_machine(package: ModelPackage, home: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="KServe cannot read a package from there"):
-        deploy(tmp_path, target="manifest", image="registry.example/serving@sha256:1")
+        deploy(tmp_path, target="manifest", image="registry.example/serving@sha256:" + "1" * 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cpu": "lots"}, "cpu 'lots' is no quantity"),
+        ({"memory": "4 GB"}, "memory '4 GB' is no quantity"),
+        ({"canary": "50,10"}, "rising percents"),
+        ({"canary": "10,foo"}, "rising percents"),
+        ({"image": "registry.example/serving@sha256:abc"}, "64 hexadecimal digits"),
+    ],
+)
+def test_a_manifest_that_nobody_could_apply_is_not_written(
+    package: ModelPackage, home: Path, tmp_path: Path, changes: dict[str, str], words: str
+) -> None:
+    image = "registry.example/serving@sha256:" + "1" * 64
+    with pytest.raises(UsageError, match=words):
+        deploy(tmp_path, **({"target": "manifest", "package_uri": "s3://models/whisper-sv/1", "image": image} | changes))
+    assert not (tmp_path / "deployment" / "inferenceservice.yaml").exists()
 
 
 def test_the_target_manifest_needs_an_image(package: ModelPackage, home: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ DESCRIPTIVE: Mapping[str, tuple[str, ...]] = {
     "accent": ("accent", "accents"),
 }
 VOTES = ("up_votes", "down_votes")  # the fields of an entry have the same names
+_EXACT_BELOW = 2.0**53  # beyond, a float is the neighbour of several whole numbers
 
 
 def first_of(names: Iterable[str], present: Container[str]) -> str | None:
@@ -34,12 +35,12 @@ def described(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a row says beside recording and transcript: keyword arguments of an entry, from values by column name.
 
     Raises:
-        ValueError: a count of votes is none; the message names the column and what it holds.
+        ValueError: a count of votes is none, or a number has lost digits; the message names the column and what it holds.
     """
     found: dict[str, Any] = {}
     for field, names in DESCRIPTIVE.items():
         name = first_of(names, values)
-        found[field] = tidy(_plain(values[name])) if name else ""
+        found[field] = tidy(_plain(name, values[name])) if name else ""
     for name in VOTES:
         found[name] = _count(name, values.get(name))
     return found
@@ -65,16 +66,20 @@ def either(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _plain(value: object) -> str:
-    """A value as text; what pandas writes for a gap counts as one."""
+def _plain(name: str, value: object) -> str:
+    """A value as text; what pandas writes for a gap counts as one. Whole numbers arrive as 2.0 from tables that had gaps."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if not (isinstance(value, float) and value.is_integer()):
+        return str(value)
+    if abs(value) >= _EXACT_BELOW:
+        raise ValueError(f"{name!r} is {value:g}, a number that has lost its last digits; store the column as text")
+    return str(int(value))
 
 
 def _count(name: str, value: object) -> int:
-    """A number of votes. Whole numbers arrive as 2.0 from tables that had gaps."""
-    plain = _plain(value).strip()
+    """A number of votes."""
+    plain = _plain(name, value).strip()
     if not plain:
         return 0
     try:

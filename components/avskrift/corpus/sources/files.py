@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 from avskrift.corpus.entries import Fault, oversized
@@ -34,6 +35,44 @@ def fault_within(root: str, name: str, *, named: str, part: bool = False) -> Fau
     if relative.is_absolute() or ".." in relative.parts or leads_out(root, path):
         return Fault(code="outside", reason=f"{named} leaves the folder; move the recording into it")
     return file_fault(path, named=named, part=part)
+
+
+class Spellings:
+    """Finds files whose names a list spells with other code points: macOS takes "å" apart, into "a" and a ring.
+
+    Holds the names in each folder where one was not found as the list has it.
+    """
+
+    def __init__(self) -> None:
+        self._listed: dict[str, dict[str, str]] = {}
+
+    def found(self, folder: str | Path, name: str) -> str:
+        """``name``, relative to ``folder``, as it is spelled there; unchanged where it is there, or nothing like it is."""
+        if name.isascii() or os.path.lexists(Path(folder, name)):
+            return name
+        at = Path()
+        for part in PurePosixPath(name).parts:
+            exact = part.isascii() or os.path.lexists(Path(folder, at, part))
+            at /= part if exact else self._names(str(Path(folder, at))).get(composed(part), part)
+        return str(at)
+
+    def within(self, root: str, name: str) -> str:
+        """:meth:`found`, but what leads out of the folder ``root`` is not looked for."""
+        relative = PurePosixPath(name)
+        return name if relative.is_absolute() or ".." in relative.parts else self.found(root, name)
+
+    def _names(self, folder: str) -> dict[str, str]:
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = {composed(name): name for name in sorted(os.listdir(folder)) if not name.isascii()}  # noqa: PTH208
+            except (OSError, ValueError):  # ValueError: a name with a NUL
+                self._listed[folder] = {}
+        return self._listed[folder]
+
+
+def composed(name: str) -> str:
+    """A name in the one spelling (NFC) by which names are compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 def leads_out(root: str, path: os.PathLike[str]) -> bool:

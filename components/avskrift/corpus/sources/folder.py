@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from avskrift.corpus.entries import LICENCE_UNKNOWN, Entry, Fault, recording_at, tidy
-from avskrift.corpus.sources.files import fault_within, file_fault, leads_out, real_name
-from avskrift.corpus.sources.tables import TABLE_SUFFIXES, Row, not_utf8, read_rows
+from avskrift.corpus.sources.files import Spellings, composed, fault_within, file_fault, leads_out, real_name
+from avskrift.corpus.sources.tables import TABLE_SUFFIXES, Row, cut_recordings, not_utf8, read_rows
 from avskrift.errors import SourceError
 
 METADATA_FILE = "metadata.csv"
@@ -70,7 +70,7 @@ class FolderSource:
 
 
 def _paired(root: str) -> Iterator[Entry]:
-    """Recordings and transcripts of the same name, whatever the case of their suffixes."""
+    """Recordings and transcripts of the same name, whatever the case of their suffixes and the code points of their letters."""
     for file, neighbours in _walk(root):
         stem, suffix = _split(file)
         location = _location(root, file)
@@ -94,12 +94,13 @@ def _described(root: str) -> Iterator[Entry]:
     if leads_out(root, metadata):
         raise SourceError(f"{metadata}: is a link out of the folder; put the file itself there, or give it as a manifest")
     named: set[str] = set()
+    cut, spellings = cut_recordings(metadata, root), Spellings()
     for row in read_rows(metadata):
-        relative = PurePosixPath(row.recording)
-        path = Path(root, relative)
+        name = spellings.within(root, row.recording)
+        path = Path(root, name)
         named |= {str(path), real_name(path) or ""}
-        fault = fault_within(root, row.recording, named=_stated(row), part=row.part is not None)
-        yield row.entry(location=tidy(str(relative)), path=path, fault=fault)
+        fault = fault_within(root, name, named=_stated(row), part=row.part is not None)
+        yield row.entry(location=tidy(str(PurePosixPath(row.recording))), path=path, fault=fault, cut=cut)
     for file, _ in _walk(root):
         location = _location(root, file)
         if _is_lure(root, file):
@@ -147,7 +148,7 @@ def _read_transcript(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Neighbours:
-    """What lies in one folder: its transcripts by their stems, and the stems of its recordings."""
+    """What lies in one folder: transcripts by the stems of their recordings, and the stems of transcripts that have a recording."""
 
     transcripts: dict[str, _File]
     recorded: frozenset[str]
@@ -176,9 +177,19 @@ def _listed(folder: str) -> tuple[Iterator[_File], _Neighbours]:
             files = sorted((file for file in found if not file.name.startswith(".")), key=lambda file: file.name)
     except OSError as error:
         raise SourceError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
+    return iter(files), _neighbours(files)
+
+
+def _neighbours(files: Sequence[_File]) -> _Neighbours:
     split = [(*_split(file), file) for file in files]
     transcripts = {stem: file for stem, suffix, file in split if suffix == _TRANSCRIPT_SUFFIX}
-    return iter(files), _Neighbours(transcripts=transcripts, recorded=frozenset(stem for stem, suffix, _ in split if _is_recording(suffix)))
+    spelled = {composed(stem): stem for stem in transcripts}
+    stems = {stem for stem, suffix, _ in split if _is_recording(suffix)}
+    said = {stem: stem if stem in transcripts else spelled.get(composed(stem), "") for stem in stems}
+    return _Neighbours(
+        transcripts={stem: transcripts[name] for stem, name in said.items() if name in transcripts},
+        recorded=frozenset(said.values()),
+    )
 
 
 def _is_lure(root: str, file: _File) -> bool:

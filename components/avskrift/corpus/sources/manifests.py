@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avskrift.corpus.entries import LICENCE_UNKNOWN, Entry, tidy
-from avskrift.corpus.sources.files import file_fault
-from avskrift.corpus.sources.tables import read_rows
+from avskrift.corpus.sources.files import Spellings, file_fault
+from avskrift.corpus.sources.tables import cut_recordings, read_rows
 from avskrift.errors import SourceError
 
 
@@ -33,8 +33,10 @@ class ManifestSource:
         """See :class:`avskrift.corpus.entries.Source`."""
         if not self.manifest.is_file():
             raise SourceError(f"source {self.uri!r}: there is no file {self.manifest}; check the path")
+        folder, spellings = self.manifest.parent, Spellings()
+        cut = cut_recordings(self.manifest, folder)
         for row in read_rows(self.manifest):
-            path = self.manifest.parent / row.recording
+            path = folder / spellings.found(folder, row.recording)
             stated = f"{row.recording!r}, line {row.line} of {self.manifest.name},"
             fault = file_fault(path, named=stated, part=row.part is not None)
-            yield row.entry(location=tidy(os.path.normpath(row.recording)), path=path, fault=fault)
+            yield row.entry(location=tidy(os.path.normpath(row.recording)), path=path, fault=fault, cut=cut)

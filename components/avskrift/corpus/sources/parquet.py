@@ -19,7 +19,7 @@ from avskrift.corpus.dataset import DESCRIPTION_FILE, SPLITS
 from avskrift.corpus.entries import LICENCE_UNKNOWN, Entry, read_nothing, recording_at, tidy
 from avskrift.corpus.sources.clip_tables import ClipColumns, Recording, clip_columns, recording_in
 from avskrift.corpus.sources.columns import RECORDING, TRANSCRIPT, either
-from avskrift.corpus.sources.files import fault_within
+from avskrift.corpus.sources.files import Spellings, fault_within
 from avskrift.corpus.splits import own_split
 from avskrift.errors import ModelUnavailableError, SourceError
 
@@ -88,16 +88,17 @@ class _Shard:
 
     def entries(self, file: pq.ParquetFile, columns: ClipColumns, *, with_audio: bool) -> Iterator[Entry]:
         split = "" if "split" in columns.descriptive else _split_of(self.name)
-        root = os.path.realpath(self.path.parent)
+        root, spellings = os.path.realpath(self.path.parent), Spellings()
         for number, row in enumerate(_rows(file, [*columns.metadata, columns.audio] if with_audio else columns.metadata)):
             location = f"{tidy(self.name)}#{number}"
-            recording = _recording(row[columns.audio], location, root) if with_audio else read_nothing
+            recording = _recording(row[columns.audio], location, root, spellings) if with_audio else read_nothing
             yield columns.entry(row, location=location, recording=recording, split=split)
 
 
-def _recording(value: object, location: str, root: str) -> Recording:
+def _recording(value: object, location: str, root: str, spellings: Spellings) -> Recording:
     def named(name: str) -> Recording:
-        return fault_within(root, name, named=f"{tidy(name)!r}, which {location!r} names,") or recording_at(Path(root, name))
+        spelled = spellings.within(root, name)
+        return fault_within(root, spelled, named=f"{tidy(name)!r}, which {location!r} names,") or recording_at(Path(root, spelled))
 
     return recording_in(value, location=location, named=named)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from avskrift.corpus.entries import Entry, Fault, read_nothing, recording_at, tidy
 from avskrift.corpus.sources.columns import DESCRIPTIVE, RECORDING, TRANSCRIPT, VOTES, described, either, first_of, seconds
+from avskrift.corpus.sources.files import composed
 from avskrift.errors import SourceError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
@@ -50,20 +52,24 @@ class Row:
     part: Part | None
     optional: dict[str, Any]
 
-    def entry(self, *, location: str, path: Path, fault: Fault | None) -> Entry:
+    def entry(self, *, location: str, path: Path, fault: Fault | None, cut: CutRecordings) -> Entry:
         """The row as an entry of a source, whose recording is in ``path`` unless there is a ``fault``.
 
-        Parts without a speaker have their recording for one: parts of it in two splits would have the same voice and room.
+        Parts without a speaker have their recording for one, and so has a row with all of it: in two splits they would have
+        the same voice and room.
         """
         if self.text is None and fault is None:
             fault = Fault(code="missing", reason=f"{location!r}, line {self.line}, has no transcript")
+        place = cut.place(self)
+        alone = cut.unnamed.get(place, False) and not self.optional["speaker"]
         part = self.part or Part(offset_s=0.0, duration_s=None)
         return Entry(
             location=location + (self.part.fragment() if self.part else ""),
             text=self.text or "",
             read=read_nothing if fault else recording_at(path, offset_s=part.offset_s, duration_s=part.duration_s),
             fault=fault,
-            **self.optional | ({"speaker": f"recording {location}"} if self.part and not self.optional["speaker"] else {}),
+            recording=place if place in cut.unnamed else "",
+            **self.optional | ({"speaker": f"recording {location}"} if alone else {}),
         )
 
 
@@ -81,6 +87,39 @@ def read_rows(path: Path) -> Iterator[Row]:
     rows = _json_lines(path, lines) if path.suffix.lower() in (".jsonl", ".json") else _table(path, lines)
     for line, values in rows:
         yield _row(path, line, values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutRecordings:
+    """The recordings that rows of a list are parts of, by their places; ``unnamed`` says whether one of those rows has no speaker.
+
+    Names in the list are relative to ``folder``.
+    """
+
+    folder: str | Path
+    unnamed: Mapping[str, bool]
+
+    def place(self, row: Row) -> str:
+        """Where the row's recording lies, in one spelling."""
+        return _place(self.folder, row)
+
+
+def cut_recordings(path: Path, folder: str | Path) -> CutRecordings:
+    """From a list of rows, which is read to its end.
+
+    Raises:
+        SourceError: as :func:`read_rows`.
+    """
+    unnamed: dict[str, bool] = {}
+    for row in read_rows(path):
+        if row.part:
+            place = _place(folder, row)
+            unnamed[place] = unnamed.get(place, False) or not row.optional["speaker"]
+    return CutRecordings(folder=folder, unnamed=unnamed)
+
+
+def _place(folder: str | Path, row: Row) -> str:
+    return composed(os.path.abspath(os.path.join(folder, row.recording)))  # noqa: PTH100, PTH118  # a Path keeps ".."
 
 
 def _row(path: Path, line: int, values: Mapping[str, str]) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from avskrift.deployment.canary import parse_stages
 from avskrift.deployment.endpoint import Endpoint
 from avskrift.deployment.local import Launch, predictor_launch, start
 from avskrift.deployment.probing import Bounds
@@ -53,6 +54,7 @@ def run(config: Config, *, launcher: Launcher = predictor_launch, pace: Pace | N
     """
     if config.target not in TARGETS:
         raise UsageError(f"the target {config.target!r} is unknown; use local, kserve or manifest")
+    parse_stages(config.canary)  # one that is only written would be found out by nobody
     registry = open_registry(config.tracking_uri, home=_home(config))
     version = _registered(registry, config)
     if config.target == "local":

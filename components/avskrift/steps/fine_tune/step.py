@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from avskrift.corpus.dataset import Dataset, open_dataset
+from avskrift.errors import UsageError
 from avskrift.registry.live import open_live
 from avskrift.steps.boundary import RUN_ID_VARIABLE
 from avskrift.steps.fine_tune.launch import run_on_all
@@ -108,6 +109,7 @@ def run(config: Config) -> Result:
     out, report = model_target.folder, report_target.folder
     refuse_to_replace(out, unless=_MODEL_FILE)
     refuse_to_replace(report, unless=TRAINING_FILE)
+    _refuse_one_in_the_other(out, report)
     place = config.checkpoints or home() / "checkpoints"
     check_writable(place)  # now: the first checkpoint is written after minutes on a GPU
     dataset, base = _inputs(config, world)
@@ -138,6 +140,13 @@ def run(config: Config) -> Result:
         report_target.deliver(last=TRAINING_FILE)
         checkpoints.remove()  # not before: what was lost on its way would have to be trained again
     return Result(model=out, report=report, training=result)
+
+
+def _refuse_one_in_the_other(out: Path, report: Path) -> None:
+    """Each is replaced whole, and would take the other with it."""
+    model, story = out.resolve(), report.resolve()
+    if model.is_relative_to(story) or story.is_relative_to(model):
+        raise UsageError(f"the model ({out}) and its report ({report}) would overwrite each other; name two folders, neither in the other")
 
 
 def _inputs(config: Config, world: World) -> tuple[Dataset, Path]:

@@ -9,7 +9,7 @@ from avskrift.evaluation.decision import Decision
 from avskrift.evaluation.result_file import evaluation_seal
 from avskrift.logs import Log
 from avskrift.registry import tags
-from avskrift.registry.protocol import CHALLENGER
+from avskrift.registry.protocol import CHALLENGER, check_model_name
 from avskrift.registry.record import Evidence
 from avskrift.steps.run_record import RunOutputs, read_outputs, record_run
 from avskrift.storage.door import local_path
@@ -50,12 +50,13 @@ def run(config: Config) -> Result:
     """Record the run, register the package and point ``challenger`` at it. Doing it again gives the same version.
 
     Raises:
-        UsageError: the gate did not pass this package, or another package was measured; nothing was registered.
+        UsageError: the gate did not pass this package, another package was measured, or no model can be called so; nothing was registered.
         EvaluationError: no evaluation or decision that can be read.
         DatasetError: a dataset card that cannot be read.
         PackageError, IntegrityError: the package breaks its contract, or it, the evaluation or the decision was changed since.
         RegistryError: MLflow did not answer or refused.
     """
+    check_model_name(config.model_name)
     evidence = read_outputs(config)
     package = _package(config)
     _refuse_unproven(evidence, package.sha256)
