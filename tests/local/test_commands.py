@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from running import ANY_MODEL_PASSES, avskrift, started, temporaries_in, wait_until
 
 from avskrift.corpus.dataset import open_dataset
@@ -74,6 +75,7 @@ def test_the_steps_work_one_by_one(tiny_whisper: Path, tmp_path: Path, empty_dat
     registering = ("register", "--package", package, "--evaluation", evaluation, "--decision", decision, *named)
     assert told(home, *registering)["version"] == told(home, *registering)["version"] == "1", "the same run registers once"
     assert _curve(home, "train_loss") == [1, 2], "and adds no point twice"
+    assert _recorded(home).info.status == "FINISHED", "by hand nothing more is recorded"
 
     deploying = ("deploy", "--version", 1, "--model-name", "by-hand", "--target", "kserve", "--out", deployment)
     local_only = avskrift(home, *deploying)
@@ -83,11 +85,20 @@ def test_the_steps_work_one_by_one(tiny_whisper: Path, tmp_path: Path, empty_dat
 
 
 def _curve(home: Path, name: str) -> list[int]:
-    """The steps at which the pipeline's run in MLflow, of which there is one, has points of a curve."""
-    registry = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    """The steps at which the pipeline's run in MLflow has points of a curve."""
+    return [point.step for point in _mlflow(home).get_metric_history(_recorded(home).info.run_id, name)]
+
+
+def _recorded(home: Path) -> Run:
+    """The pipeline's run in MLflow, of which there is one."""
+    registry = _mlflow(home)
     runs = registry.search_runs([registry.get_experiment_by_name("avskrift").experiment_id])
     (run,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)  # without those of its steps
-    return [point.step for point in registry.get_metric_history(run.info.run_id, name)]
+    return run
+
+
+def _mlflow(home: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
 
 
 def test_doctor_finds_this_machine_fit_or_says_what_is_missing(tmp_path: Path) -> None:

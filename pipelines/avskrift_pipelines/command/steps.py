@@ -259,7 +259,8 @@ def register(
     tracking_uri: Tracking = "",
     json_: JsonFlag = False,
 ) -> None:
-    """Record a run in MLflow and register its package as a version, with the alias challenger."""
+    """Record a run in MLflow and register its package as a version, with the alias challenger. The run is closed then."""
+    from avskrift.steps.finalize import step as finalizing
     from avskrift.steps.register import step as registering
 
     result = registering.run(
@@ -275,6 +276,8 @@ def register(
             tracking_uri=tracking_uri,
         )
     )
+    # In a pipeline finalize does it; by hand nothing more is recorded.
+    finalizing.run(finalizing.Config(pipeline_run_id=run_id, experiment=experiment, status="SUCCEEDED", tracking_uri=tracking_uri))
     value = {"model": result.model_name, "version": result.version, "uri": result.uri, "run": result.run_id}
     print_result(f"{result.uri} is challenger", value, as_json=json_)
 
