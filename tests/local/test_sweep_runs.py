@@ -120,8 +120,9 @@ def test_retraining_on_what_has_changed_begins_with_the_champion(swept: Swept, t
     assert swept.client.get_model_version_by_alias("avskrift-sv", "champion").version == champion.version
 
 
-def test_a_sweep_that_is_too_large_is_refused_before_it_trains(tmp_path: Path, tiny_whisper: Path) -> None:
+def test_a_sweep_that_is_too_large_is_refused_before_it_begins(tmp_path: Path, tiny_whisper: Path) -> None:
     words = ("--param", "source=demo:tiny", "--param", f'base_models=["{tiny_whisper}"]', "--param", "max_trials=2")
     ended = avskrift(tmp_path, "run-pipeline", "sweep", *words)
     assert ended.returncode == 2
-    assert "plan_sweep: 1 base models, 1 learning rates and 3 seeds make 3 trials, and max_trials is 2" in ended.stderr
+    assert "1 base models, 1 learning rates and 3 seeds make 3 trials, and max_trials is 2" in ended.stderr
+    assert not (tmp_path / "runs").exists()
