@@ -108,7 +108,7 @@ def test_a_field_of_the_wrong_type_is_refused(tmp_path: Path, name: str, value: 
 
 
 def test_a_missing_report_is_refused_with_the_folder_to_give(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="give the folder that fine_tune wrote"):
+    with pytest.raises(TrainingError, match="give the report's folder that fine_tune wrote"):
         read_report(tmp_path / "nowhere")
 
 
