@@ -64,6 +64,19 @@ def test_the_manifest_is_the_reviewed_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_a_pod_that_is_to_go_serves_on_for_a_moment_and_still_has_the_time_of_grace(name: str) -> None:
+    predictor = render(SERVICES[name])["spec"]["predictor"]
+    (container,) = predictor["containers"]
+    if "knative" in name:  # it does so by itself, and refuses the field
+        assert "lifecycle" not in container
+        return
+    command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    grace = next(int(one["value"]) for one in container["env"] if one["name"] == "AVSKRIFT_GRACE_SECONDS")
+    assert command == "sleep"
+    assert int(seconds) + grace < predictor["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_kserves_schema_takes_the_manifest(name: str) -> None:
     assert list(faults(yaml.safe_load(to_yaml(render(SERVICES[name]))), schema(), "")) == []
 

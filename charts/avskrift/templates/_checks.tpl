@@ -1,8 +1,8 @@
 {{- /* What values.schema.json cannot say, since it concerns two values at once. */ -}}
 {{- define "avskrift.checks" -}}
 {{- $v := .Values -}}
-{{- if ge (int $v.serving.graceSeconds) (int $v.serving.terminationGracePeriodSeconds) -}}
-{{- fail (printf "serving.graceSeconds is %d and serving.terminationGracePeriodSeconds %d: let the first be fewer, or requests in flight are cut off" (int $v.serving.graceSeconds) (int $v.serving.terminationGracePeriodSeconds)) -}}
+{{- if ge (add (int $v.serving.graceSeconds) 5) (int $v.serving.terminationGracePeriodSeconds) -}}
+{{- fail (printf "serving.graceSeconds is %d and serving.terminationGracePeriodSeconds %d: let the first be fewer by more than the 5 that a pod serves on, or requests in flight are cut off" (int $v.serving.graceSeconds) (int $v.serving.terminationGracePeriodSeconds)) -}}
 {{- end -}}
 {{- if and $v.mlflow.enabled (not $v.mlflow.postgresql.existingSecret) -}}
 {{- fail "mlflow.enabled needs mlflow.postgresql.existingSecret: name a Secret of this namespace with POSTGRES_PASSWORD" -}}

@@ -34,6 +34,7 @@ _REVISION_CHARACTERS = 12
 _NOT_OF_A_POD = ("labels", "minReplicas", "maxReplicas")
 _TERMINATION_SECONDS = 60  # between SIGTERM and SIGKILL
 _GRACE_SECONDS = 50  # of them, what requests in flight get; the rest is for the way there and out
+_LINGER_SECONDS = 5  # a pod that is to go serves on, until whoever sends it requests has heard of it
 _STORAGE_SCHEMES = ("s3", "gs", "hf", "oci", "pvc", "https")  # what KServe 0.21's storage initializer knows
 _QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(m|[kMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")  # Kubernetes' resource.Quantity
 _NAMED_BY_DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
@@ -199,7 +200,13 @@ def _container(service: Service) -> dict[str, Any]:
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=3),
         "livenessProbe": _probe("/v2/health/live", period=10, failures=6),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        **_lifecycle(service),
     }
+
+
+def _lifecycle(service: Service) -> dict[str, Any]:
+    """Knative has its own way to let a pod go, and refuses the field."""
+    return {} if service.mode == "knative" else {"lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_LINGER_SECONDS)]}}}}
 
 
 def _resources(resources: Resources) -> dict[str, dict[str, str]]:
